@@ -1,0 +1,190 @@
+"""sftp-ingest.toml and its environment, read into frozen dataclasses; every complaint names its key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, get_type_hints
+
+from sftp_ingest.errors import ConfigError
+from sftp_ingest.model import Limits
+
+FILE_NAME = "sftp-ingest.toml"
+PATH_VARIABLE = "SFTP_INGEST_CONFIG"
+DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
+
+T = TypeVar("T", "Server", "Runs", "Settings", Limits)
+
+
+@dataclass(frozen=True)
+class Server:
+    """[server]: where the SFTP server listens, and how patient it is (seconds)."""
+
+    host: str = "0.0.0.0"  # noqa: S104 -- a server for districts is meant to be reached
+    port: int = 2222
+    host_key: str = "host_key"
+    login_seconds: float = 30
+    grace_seconds: float = 30
+    idle_seconds: float = 600
+
+
+@dataclass(frozen=True)
+class Runs:
+    """[runs]: how many districts are synced at once, how often homes are looked at again (seconds), how often a failed run is tried again."""
+
+    workers: int = 1
+    sweep_seconds: float = 60
+    attempts: int = 3
+    retry_seconds: float = 60
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[defaults], and [districts.<id>] over it: how one district's deliveries are taken.
+
+    settle_seconds  quiet time after the last activity before a home is sealed (Clever: about five minutes)
+    strict          answer as Clever does: unknown columns, wrong widths and foreign encodings refuse the delivery
+    overdue_hours   how long after the last delivery a district counts as overdue
+    keep_sensitive  sensitive columns to store (home_language, frl_status, …); all others are dropped when read
+    limits          what may change without a person
+    """
+
+    settle_seconds: float = 300
+    strict: bool = False
+    overdue_hours: float = 26
+    keep_sensitive: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration; every path is absolute."""
+
+    file: Path
+    data: Path
+    database_url: str
+    log_format: str = "text"
+    server: Server = field(default_factory=Server)
+    runs: Runs = field(default_factory=Runs)
+    defaults: Settings = field(default_factory=Settings)
+    districts: Mapping[str, Settings] = field(default_factory=dict)
+
+    @property
+    def homes(self) -> Path:
+        """One folder a district, its SFTP home."""
+        return self.data / "homes"
+
+    @property
+    def deliveries(self) -> Path:
+        """Sealed deliveries: <district>/<delivery>/."""
+        return self.data / "deliveries"
+
+    @property
+    def locks(self) -> Path:
+        """One lock file a district, held by the process that syncs it."""
+        return self.data / "locks"
+
+    @property
+    def host_key(self) -> Path:
+        """The server's private host key."""
+        return self.file.parent / self.server.host_key
+
+    def settings(self, district: str) -> Settings:
+        """The district's own settings, or the defaults."""
+        return self.districts.get(district, self.defaults)
+
+
+def locate(given: Path | None) -> Path:
+    """The configuration file to use: the one given, else $SFTP_INGEST_CONFIG, else ./sftp-ingest.toml. Raises ConfigError where it is absent."""
+    path = given or Path(os.environ.get(PATH_VARIABLE, FILE_NAME))
+    if not path.is_file():
+        raise ConfigError(f"there is no configuration at {path}; `sftp-ingest init` makes one, --config names another")
+    return path.resolve()
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in `path`, with the database URL of the environment over it. Raises ConfigError, naming the key."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path} cannot be read: {fault}") from fault
+    except tomllib.TOMLDecodeError as fault:
+        raise ConfigError(f"{path} is not TOML: {fault}") from fault
+    known = {"data", "database", "log", "server", "runs", "defaults", "districts"}
+    _refuse_unknown(table, known, "")
+    database = _table(table, "database")
+    _refuse_unknown(database, {"url"}, "database.")
+    log = _table(table, "log")
+    _refuse_unknown(log, {"format"}, "log.")
+    log_format = log.get("format", "text")
+    if log_format not in ("text", "json"):
+        raise ConfigError('log.format must be "text" or "json"')
+    folder = table.get("data", "data")
+    if not isinstance(folder, str) or not folder:
+        raise ConfigError("data must be the path of a folder")
+    data = (path.parent / folder).resolve()
+    url = environment.get(DATABASE_VARIABLE) or database.get("url") or "sqlite:///sftp-ingest.db"
+    if not isinstance(url, str):
+        raise ConfigError("database.url must be text")
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+        url = f"sqlite:///{(path.parent / url.removeprefix('sqlite:///')).resolve()}"
+    defaults = _settings(_table(table, "defaults"), Settings(), "defaults.")
+    districts = {name: _settings(_table(_table(table, "districts"), name, "districts."), defaults, f"districts.{name}.") for name in _table(table, "districts")}
+    return Config(
+        file=path.resolve(),
+        data=data,
+        database_url=url,
+        log_format=log_format,
+        server=_filled(Server(), _table(table, "server"), "server."),
+        runs=_filled(Runs(), _table(table, "runs"), "runs."),
+        defaults=defaults,
+        districts=MappingProxyType(districts),
+    )
+
+
+def _settings(table: Mapping[str, Any], base: Settings, where: str) -> Settings:
+    limits = _filled(base.limits, _table(table, "limits", where), f"{where}limits.")
+    return replace(_filled(base, {key: value for key, value in table.items() if key != "limits"}, where), limits=limits)
+
+
+def _table(table: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}{key} must be a table, as in [{where}{key}]")
+    return value
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}{key} is not a key of sftp-ingest.toml; known here: {', '.join(sorted(known))}")
+
+
+def _filled(base: T, table: Mapping[str, Any], where: str) -> T:
+    hints = get_type_hints(type(base))
+    _refuse_unknown(table, {each.name for each in fields(base)}, where)
+    return replace(base, **{key: _checked(value, hints[key], f"{where}{key}") for key, value in table.items()})
+
+
+def _checked(value: Any, kind: Any, key: str) -> Any:
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{key} must be true or false")
+    if kind in (int, float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
+            raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
+        if value < 0 or (key.endswith(("workers", "attempts")) and value < 1):
+            raise ConfigError(f"{key} must not be below {1 if key.endswith(('workers', 'attempts')) else 0}")
+        return kind(value)
+    if kind is str:
+        if isinstance(value, str) and value:
+            return value
+        raise ConfigError(f"{key} must be text")
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f"{key} must be a list of texts")
+    return tuple(each.lower() for each in value)

@@ -1,0 +1,152 @@
+"""All that may be wrong with a delivery: the catalogue of codes, and the finding that carries one.
+
+A *finding* is one fault as a person would tell it: a code, where it is (file, column, first lines), and how often.
+A million bad cells of one column are one finding with a count of a million, so the worst file costs no more than a good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["refuse", "reject", "warn"]
+"""*refuse* stops the delivery, *reject* leaves the row out, *warn* keeps it."""
+
+SAMPLE_LINES = 20
+"""How many line numbers a finding shows; its count is never capped."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """One entry of the catalogue; `strict` is the severity for a district that wants Clever's own strictness."""
+
+    code: str
+    severity: Severity
+    title: str
+    advice: str
+    strict: Severity | None = None
+
+    def severity_for(self, strict: bool) -> Severity:
+        """The severity under the district's setting."""
+        return self.strict if strict and self.strict else self.severity
+
+
+def _catalogue(*codes: Code) -> Mapping[str, Code]:
+    return {each.code: each for each in codes}
+
+
+CATALOGUE: Mapping[str, Code] = _catalogue(
+    # The file as a whole. Clever's own words for these: contract 1.10.1.
+    Code("file_missing", "refuse", "A core file is missing", "Send all five core files together; the home keeps what was sent before."),
+    Code("file_empty", "refuse", "A file is empty", "Export the file again; it has no bytes at all."),
+    Code("file_without_rows", "refuse", "A core file has a header and no rows", "Export the file again; a roster without any record is never believed."),
+    Code("file_cut", "refuse", "A file breaks off before its end", "Upload the file again, whole; its last line is incomplete."),
+    Code("file_not_csv", "refuse", "A file is not CSV text", "Export comma-separated text with a header line; spreadsheets and archives cannot be read."),
+    Code("file_twin", "warn", "Two files differ only in upper and lower case", "Delete one of the two; the newer was read. (Clever reads the older.)"),
+    Code("file_name_case", "warn", "A file name is not in lower case", "Name files as Clever does, in lower case."),
+    Code("file_unknown", "warn", "A file is not part of the format", "Remove the file, or name it as the format does; it was not read."),
+    Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
+    # The header. Contract 1.3.
+    Code("header_missing", "refuse", "A required column is missing", "Add the column to the export, spelt as the format spells it."),
+    Code("header_derived", "warn", "A required column is missing and was derived", "Add the column to the export; Clever itself would refuse the file.", strict="refuse"),
+    Code("header_duplicate", "refuse", "Two columns have one name", "Remove or rename one of the two columns; which one to believe cannot be known."),
+    Code("header_unknown", "warn", "A column is not part of the format", "Remove the column, or name it ext.<name>; it was not read.", strict="refuse"),
+    Code("header_unnamed", "warn", "A column has no name", "Remove empty columns from the export; they were not read.", strict="refuse"),
+    Code("header_gone", "warn", "A column that was always sent is gone", "Put the column back; while it is missing, removals wait for a person."),
+    # Bytes and rows.
+    Code("encoding_guessed", "warn", "Text is not UTF-8", "Export as UTF-8; these lines were read in the encoding that fits them.", strict="refuse"),
+    Code("bytes_unreadable", "reject", "Bytes are not text in any known encoding", "Export as UTF-8.", strict="refuse"),
+    Code("nul_byte", "reject", "A row holds NUL bytes", "Export the file again; NUL bytes come from damaged exports."),
+    Code("row_short", "reject", "A row has fewer cells than the header", "Look for a missing comma or a line break inside a cell.", strict="refuse"),
+    Code("row_long", "reject", "A row has more cells than the header", "Put cells that hold a comma in double quotes.", strict="refuse"),
+    Code("row_blank", "warn", "A row has no value in any cell", "Remove empty rows from the export; they were not read."),
+    Code("quote_unescaped", "warn", "A quote inside a quoted cell is not doubled", 'Write a quote inside a quoted cell twice (""); the cell was read as meant.'),
+    Code("quote_open", "reject", "A quote is opened and never closed", "Close the quote, or remove it."),
+    # Cells.
+    Code("value_missing", "reject", "A required cell is blank", "Fill the cell in the student information system."),
+    Code("value_unknown", "warn", "A value is not one that the format knows", "Use one of the format's values; the cell was left blank."),
+    Code("value_converted", "warn", "A value was read in another spelling", "No need to act; the format's own spelling would save the guess."),
+    Code("value_malformed", "warn", "A value does not look as the column's values do", "Check the value; it was kept as sent."),
+    Code("contact_incomplete", "warn", "A contact has no name", "Give the contact's name; the contact was left out, the student was kept."),
+    # Keys and references. Contract 1.5 and 1.10.2.
+    Code("id_duplicate", "reject", "An id is used by more than one row", "Give each record its own id and one row; the first row was used."),
+    Code("row_repeated", "warn", "A row is repeated", "Remove the repetition; it was counted once."),
+    Code("student_rows_differ", "warn", "Rows of one student differ", "Repeat the student's own columns unchanged on every contact row; the first row was used."),
+    Code("school_unknown", "reject", "A row refers to a school that is not in schools.csv", "Add the school, or correct School_id; look for lost leading zeros."),
+    Code("student_unknown", "reject", "A row refers to a student who is not in students.csv", "Add the student, or remove the enrollment."),
+    Code("section_unknown", "reject", "A row refers to a section that is not in sections.csv", "Add the section, or remove the enrollment."),
+    Code("teacher_unknown", "reject", "A section's teacher is not in teachers.csv", "Add the teacher, or correct Teacher_id."),
+    Code("coteacher_unknown", "warn", "A section's further teacher is not in teachers.csv", "Add the teacher, or clear the cell; the section was kept without that teacher."),
+    Code("parent_rejected", "reject", "A row refers to a record that was left out", "Correct the record that it refers to; this row then follows by itself."),
+    Code("section_without_students", "warn", "A section has no enrollment", "Enroll a student, or leave the section out.", strict="reject"),
+    # What the comparison kept back.
+    Code("removals_withheld", "warn", "People or records that left were kept", "Correct the rows without an id; until then nobody can be told to have left."),
+    Code("parent_kept", "warn", "A record that left was kept because others still refer to it", "Correct the rows that still refer to it, or send it again."),
+)
+"""Every code, in the order of reading: file, header, rows, cells, references, comparison."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: `count` is exact, `lines` are the first of them (1 = the header line), `cause` names the finding behind it.
+
+    `values` holds cells only of id and vocabulary columns (a school's id, a grade), never of a name, an address or a date.
+    """
+
+    code: str
+    severity: Severity
+    file: str
+    column: str = ""
+    count: int = 1
+    lines: tuple[int, ...] = ()
+    values: tuple[str, ...] = ()
+    hint: str = ""
+    cause: str = ""
+
+    @property
+    def label(self) -> str:
+        """What other findings name as their cause."""
+        return "|".join((self.code, self.file, self.column, *self.values[:1]))
+
+    @property
+    def title(self) -> str:
+        """The catalogue's title."""
+        return CATALOGUE[self.code].title
+
+    @property
+    def advice(self) -> str:
+        """The catalogue's one sentence of advice."""
+        return CATALOGUE[self.code].advice
+
+
+def finding(
+    code: str,
+    file: str,
+    column: str = "",
+    lines: Iterable[int] = (),
+    *,
+    count: int | None = None,
+    values: Iterable[str] = (),
+    hint: str = "",
+    cause: str = "",
+    strict: bool = False,
+) -> Finding:
+    """A finding of the catalogue; without `count` it counts its lines, or one for a fault of the whole file."""
+    numbers = tuple(lines)
+    return Finding(
+        code=code,
+        severity=CATALOGUE[code].severity_for(strict),
+        file=file,
+        column=column,
+        count=(len(numbers) or 1) if count is None else count,
+        lines=numbers[:SAMPLE_LINES],
+        values=tuple(values),
+        hint=hint,
+        cause=cause,
+    )
+
+
+def refuses(findings: Iterable[Finding]) -> bool:
+    """Whether any of them stops the delivery."""
+    return any(each.severity == "refuse" for each in findings)

@@ -1,0 +1,1 @@
+"""Intake: bytes from a client become a sealed delivery."""

@@ -1,0 +1,315 @@
+"""The plain words of the night: district, delivery, frames, verdict, roster, change set, hold, sync run, sync report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sftp_ingest.findings import Finding
+
+if TYPE_CHECKING:  # the listener lives for months and never needs pandas' 100 MB; only runs, which import it themselves, do
+    import pandas as pd
+
+Operation = Literal["created", "updated", "moved", "deactivated", "reactivated"]
+OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated", "reactivated")
+Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed"]
+Role = Literal["student", "teacher", "staff"]
+
+
+# ---------------------------------------------------------------- what arrives
+
+
+@dataclass(frozen=True)
+class District:
+    """One customer: `id` is its log-in name and the name of its home; `password_hash` is argon2id or empty; `keys` are OpenSSH public key lines."""
+
+    id: str
+    name: str
+    created_at: datetime
+    password_hash: str = ""
+    keys: tuple[str, ...] = ()
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class DeliveredFile:
+    """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it is the very file of the delivery before."""
+
+    name: str
+    size: int
+    sha256: str
+    resent: bool = True
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A sealed set of files, a full snapshot: immutable, in `folder`. `signature` tells the state of the home it was sealed from."""
+
+    id: str
+    district: str
+    received_at: datetime
+    folder: Path
+    files: tuple[DeliveredFile, ...]
+    origin: Literal["sftp", "folder"] = "sftp"
+    signature: str = ""
+
+
+# ---------------------------------------------------------------- what it says
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The files as text: table → DataFrame with lower-case columns, index = line number (the header is line 1).
+
+    `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
+    `rows` counts all rows of the file that hold anything; `headers` are the columns as sent.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    findings: tuple[Finding, ...]
+    unread: Mapping[str, pd.DataFrame]
+    rows: Mapping[str, int]
+    headers: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be believed of the frames.
+
+    `seen` has, per table, the keys of rejected rows ("seen but invalid"); a null in a key column stands for *any* value,
+    so one row without a readable id speaks for every record of its table. `rejected` counts rejected rows per table.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    findings: tuple[Finding, ...]
+    seen: Mapping[str, pd.DataFrame]
+    rows: Mapping[str, int]
+    rejected: Mapping[str, int]
+    refused: bool
+
+
+# ---------------------------------------------------------------- what a district has
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One kind of record: where it is stored, what tells one from another, and what is compared.
+
+    `fixed` are key columns whose value the entity itself gives (a student is a user whose role is student).
+    `school` names the column that says which school a record belongs to, where it has one.
+    """
+
+    name: str
+    table: str
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    school: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Key and values, in the order of every frame of this entity."""
+        return self.key + self.values
+
+
+_PERSON = ("school_id", "first_name", "middle_name", "last_name", "email", "username", "ext")
+_STUDENT = (
+    "number", "state_id", "preferred_first_name", "preferred_middle_name", "preferred_last_name", "grade", "gender",
+    "graduation_year", "dob", "race", "hispanic_latino", "home_language", "ell_status", "frl_status", "iep_status",
+    "gifted_status", "section_504_status", "disability_status", "disability_type", "disability_code",
+    "street", "city", "state", "zip", "unweighted_gpa", "weighted_gpa",
+)  # fmt: skip
+
+ENTITIES: Mapping[str, Entity] = {
+    each.name: each
+    for each in (
+        Entity(
+            "schools", "schools", ("school_id",),
+            ("name", "number", "state_id", "low_grade", "high_grade", "principal", "principal_email", "address", "city", "state", "zip", "phone", "ext"),
+            school="school_id",
+        ),
+        Entity("terms", "terms", ("term_id",), ("name", "start_date", "end_date")),
+        Entity("courses", "courses", ("course_id",), ("name", "number", "description")),
+        Entity("students", "users", ("sis_id",), _PERSON + _STUDENT, {"role": "student"}, "school_id"),
+        Entity("teachers", "users", ("sis_id",), (*_PERSON, "number", "state_id", "title"), {"role": "teacher"}, "school_id"),
+        Entity("staff", "users", ("sis_id",), (*_PERSON, "title", "department", "staff_role", "school_ids"), {"role": "staff"}, "school_id"),
+        Entity(
+            "sections", "sections", ("section_id",),
+            ("school_id", "name", "number", "grade", "subject", "period", "course_id", "term_id", "ext"),
+            school="school_id",
+        ),
+        Entity("section_teachers", "section_teachers", ("section_id", "teacher_id"), ("position",)),
+        Entity("enrollments", "enrollments", ("section_id", "student_id"), ("school_id",), school="school_id"),
+        Entity(
+            "contacts", "contacts", ("student_id", "contact_id"),
+            ("name", "type", "relationship", "phone", "phone_type", "other_phones", "email", "sis_id"),
+        ),
+    )
+}  # fmt: skip
+"""Every entity, parents before children. In a frame every value is text and absence is the empty string; the store keeps absence as NULL."""
+
+
+@dataclass(frozen=True)
+class Roster:
+    """All records of one district: entity → DataFrame with `Entity.columns`, all text.
+
+    A roster read from the store also has a boolean column `active`; a wanted one has none, all of it is active.
+    """
+
+    entities: Mapping[str, pd.DataFrame]
+
+
+# ---------------------------------------------------------------- what would change
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a run did, or would do, to one entity; `rows` and `rejected` count rows of files, the rest count records."""
+
+    existing: int = 0
+    rows: int = 0
+    created: int = 0
+    updated: int = 0
+    moved: int = 0
+    deactivated: int = 0
+    reactivated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """All differences between the live roster and the wanted one.
+
+    `changes`: entity → DataFrame with `Entity.columns` (the wanted values; of a deactivated record, its last) and
+    `operation`, in key order; enrollments that moved have also `from_section_id`, `from_school_id`.
+    `before`: entity → DataFrame of the same length with the values held now, empty text where there was no record.
+    """
+
+    changes: Mapping[str, pd.DataFrame]
+    before: Mapping[str, pd.DataFrame]
+    existing: Mapping[str, int]
+    unchanged: Mapping[str, int]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not any(len(frame) for frame in self.changes.values())
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may change without a person: a limit trips when more than `records` *and* more than the share are touched.
+
+    Shares are fractions of the records that an entity has now, counted per district and per school. An `updated_share` above 1 never trips.
+    """
+
+    records: int = 10
+    removed_share: float = 0.10
+    updated_share: float = 0.75
+
+
+@dataclass(frozen=True)
+class HoldReason:
+    """One tripped limit: of `total` records of the entity (in `school`, or in the district where that is empty) `count` would change."""
+
+    entity: str
+    school: str
+    kind: Literal["removed", "rekeyed", "updated", "headers"]
+    count: int
+    total: int
+
+    @property
+    def sentence(self) -> str:
+        """The reason as a person would say it."""
+        where = f"school {self.school}" if self.school else "the district"
+        what = self.entity.replace("_", " ")
+        if self.kind == "headers":
+            return f"{self.count:,} of {self.total:,} {what} would be removed on a night when columns that were always sent are missing"
+        share = f"{self.count:,} of {self.total:,} {what} of {where} ({self.count / max(self.total, 1):.0%})"
+        return {
+            "removed": f"{share} would be removed",
+            "rekeyed": f"{share} would be removed while about as many new ones appear: their ids seem to have changed",
+            "updated": f"{share} would be updated at once",
+        }[self.kind]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A part of a change set that waits for a person. `digest` belongs to exactly that part; `scope` says what waits, entity → records."""
+
+    reasons: tuple[HoldReason, ...]
+    scope: Mapping[str, int]
+    digest: str
+
+
+# ---------------------------------------------------------------- what was done
+
+
+@dataclass(frozen=True)
+class SyncRun:
+    """One attempt to bring a district to what a delivery says, as the ledger knows it."""
+
+    id: int
+    district: str
+    delivery: str
+    state: Literal["pending", "running", "closed"]
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: Outcome | None = None
+    attempts: int = 0
+    approved_digest: str = ""
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class HoldRecord:
+    """A hold as the ledger keeps it; `state` is open, released, discarded or superseded."""
+
+    id: int
+    run: int
+    district: str
+    state: Literal["open", "released", "discarded", "superseded"]
+    created_at: datetime
+    hold: Hold
+    decided_by: str = ""
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Findings with one root: `rows` says how many rows of each file are left out because of it."""
+
+    finding: Finding
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """A run told to people: everything a page, a mail or a terminal shows."""
+
+    district: str
+    district_name: str
+    run: int | None
+    delivery: str
+    outcome: Outcome
+    verdict: str
+    received_at: datetime | None
+    finished_at: datetime | None
+    files: tuple[DeliveredFile, ...]
+    counts: Mapping[str, Counts]
+    causes: tuple[Cause, ...]
+    findings: tuple[Finding, ...]
+    hold: Hold | None
+    hold_state: str
+    seconds: Mapping[str, float]
+    history: tuple[SyncRun, ...] = ()
+    error: str = ""

@@ -1,0 +1,1 @@
+"""Report: a run told to people."""

@@ -1,0 +1,1 @@
+"""Roster: a delivery becomes a change set, without database or network."""
