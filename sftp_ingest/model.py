@@ -61,18 +61,26 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class FileShape:
+    """The outward form of a file, kept to notice a change: its columns as compared, and whether its last line had a line end."""
+
+    columns: tuple[str, ...]
+    terminated: bool = True
+
+
+@dataclass(frozen=True)
 class Frames:
     """The files as text: table → DataFrame with lower-case columns, index = line number (the header is line 1).
 
     `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
-    `rows` counts all rows of the file that hold anything; `headers` are the columns as sent.
+    `rows` counts all rows of the file that hold anything; `shapes` are by file name, as the contract spells it.
     """
 
     tables: Mapping[str, pd.DataFrame]
     findings: tuple[Finding, ...]
     unread: Mapping[str, pd.DataFrame]
     rows: Mapping[str, int]
-    headers: Mapping[str, tuple[str, ...]]
+    shapes: Mapping[str, FileShape]
 
 
 @dataclass(frozen=True)

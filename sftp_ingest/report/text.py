@@ -1,0 +1,106 @@
+"""A sync report as text: for a terminal with colours, or plain and 100 columns wide for a mail or a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from datetime import UTC
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sftp_ingest.findings import Severity
+from sftp_ingest.model import Counts, Hold, SyncReport
+from sftp_ingest.report import summary
+from sftp_ingest.report.summary import Tone
+
+WIDTH = 100
+MOST_CAUSES = 25
+COLUMNS = ("rows", "existing", "created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")
+
+_COLOURS: Mapping[Tone, str] = {"good": "green", "calm": "cyan", "attention": "yellow", "bad": "red"}
+_LABELS: Mapping[Severity, tuple[str, str]] = {"refuse": ("REFUSED", "bold red"), "reject": ("LEFT OUT", "bold yellow"), "warn": ("WARNING", "bold cyan")}
+
+
+def render(report: SyncReport, console: Console) -> None:
+    """Print the report: the verdict, what changed, what waits, and what to mend."""
+    head, _, rest = report.verdict.partition(": ")
+    console.print(Text.assemble((head, f"bold {_COLOURS[summary.tone(report)]}"), ": ", (rest, "bold")))
+    console.print(Text(_origin(report), style="dim"))
+    if report.error:
+        console.print(Text(summary.shown(report.error, 500), style="red"))
+    if entities := summary.entities(report):
+        console.print()
+        console.print(_table(entities))
+    if report.hold is not None:
+        _print_hold(report, report.hold, console)
+    _print_causes(report, console)
+
+
+def plain(report: SyncReport) -> str:
+    """The same without colour, no line longer than 100 columns, ending with a line break."""
+    page = io.StringIO()
+    render(report, Console(file=page, width=WIDTH, color_system=None, force_terminal=False, force_interactive=False, force_jupyter=False, legacy_windows=False))
+    return "".join(f"{line.rstrip()}\n" for line in page.getvalue().splitlines())
+
+
+def _origin(report: SyncReport) -> str:
+    parts = [f"{summary.shown(report.district_name)} ({report.district})"]
+    if report.run is not None:
+        parts.append(f"run {report.run}")
+    if report.delivery:
+        parts.append(f"delivery {report.delivery}")
+    if report.received_at:
+        parts.append(f"received {report.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    if report.seconds:
+        parts.append(f"took {sum(report.seconds.values()):,.1f} s")
+    return " · ".join(parts)
+
+
+def _table(entities: Mapping[str, Counts]) -> Table:
+    """One line an entity; columns that have nothing to say in any line are left out."""
+    columns = [column for column in COLUMNS if any(getattr(each, column) for each in entities.values())]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for entity, each in entities.items():
+        table.add_row(entity.replace("_", " "), *(_cell(column, getattr(each, column)) for column in columns))
+    return table
+
+
+def _cell(column: str, count: int) -> Text:
+    if not count:
+        return Text("·", style="dim")
+    return Text(f"{count:,}", style="yellow" if column in ("rejected", "waiting") else "")
+
+
+def _print_hold(report: SyncReport, hold: Hold, console: Console) -> None:
+    console.print()
+    console.print(Text("Waiting for a person" if summary.is_open(report) else "Was held", style="bold yellow"))
+    for reason in hold.reasons:
+        console.print(Padding(Text(f"{summary.shown(reason.sentence, 200)}."), (0, 0, 0, 2)))
+    if hold.scope:
+        console.print(Padding(Text(f"In all: {summary.waiting(hold)}."), (0, 0, 0, 2)))
+    console.print(Padding(Text(summary.hold_advice(report)), (0, 0, 0, 2)))
+
+
+def _print_causes(report: SyncReport, console: Console) -> None:
+    causes = summary.told(report)
+    for each in causes[:MOST_CAUSES]:
+        label, style = _LABELS[each.severity]
+        console.print()
+        console.print(Text.assemble((label, style), "  ", (each.title, "bold"), f": {each.values}" if each.values else ""))
+        for line in (*each.places, each.effect, *each.follows, each.hint):
+            if line:
+                console.print(Padding(Text(line), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"→ {each.advice}", style="italic"), (0, 0, 0, 2)))
+    if len(causes) > MOST_CAUSES:
+        console.print()
+        console.print(Text(f"{len(causes) - MOST_CAUSES:,} further causes are in the JSON form of this report."))
+    if any(each.severity == "reject" for each in causes):
+        console.print()
+        console.print(Text(summary.LEFT_OUT_ADVICE, style="dim"))

@@ -1,0 +1,187 @@
+"""The door to the database: an engine for SQLite or PostgreSQL, its transactions, its schema, and its faults told in one sentence."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from sftp_ingest.errors import ConfigError, StoreError
+
+log = structlog.get_logger()
+
+BUSY_SECONDS = 60
+"""How long a writer waits for another writer of the same SQLite file."""
+
+_MIGRATIONS = "sftp_ingest.store:migrations"
+_UPGRADE = "run `sftp-ingest database upgrade`"
+
+# Beginning of SQLite's error name or of PostgreSQL's SQLSTATE → what to say, and whether trying again may help. The first that fits speaks.
+_FAULTS = (
+    ("SQLITE_BUSY", "the database is locked by another process", True),
+    ("SQLITE_LOCKED", "the database is locked by another process", True),
+    ("SQLITE_FULL", "the disk of the database is full", True),
+    ("SQLITE_IOERR", "the disk of the database does not answer", True),
+    ("SQLITE_CANTOPEN", "the database file cannot be opened", False),
+    ("SQLITE_READONLY", "the database may be read but not written", False),
+    ("SQLITE_CORRUPT", "the database file is damaged", False),
+    ("SQLITE_NOTADB", "the file is not a SQLite database", False),
+    ("SQLITE_CONSTRAINT_PRIMARYKEY", "someone else wrote the same record first", True),
+    ("SQLITE_CONSTRAINT_UNIQUE", "someone else wrote the same record first", True),
+    ("SQLITE_CONSTRAINT", "a value breaks a rule of its table", False),
+    ("08", "the connection to the database was lost", True),
+    ("22", "a value does not fit its column", False),
+    ("23505", "someone else wrote the same record first", True),
+    ("23", "a value breaks a rule of its table", False),
+    ("28", "the database does not let this user in", False),
+    ("3D", "there is no database of this name", False),
+    ("40", "another transaction was in the way", True),
+    ("42501", "the database does not allow this user to do that", False),
+    ("53100", "the disk of the database is full", True),
+    ("53", "the database has no room for more work", True),
+    ("55", "the database is locked by another process", True),
+    ("57", "the database broke the work off", True),
+    ("58", "the disk of the database does not answer", True),
+)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `sqlite:///file` or `postgresql://…`; nothing is connected yet. Raises ConfigError for any other URL, StoreError without a folder."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("database.url is not a database URL, such as sqlite:////srv/sftp-ingest.db or postgresql://user@host/name") from None
+    kind = parsed.drivername.partition("+")[0]
+    if kind == "sqlite":
+        return _open_sqlite(parsed)
+    if kind in ("postgresql", "postgres"):
+        # The encoding is said aloud because COPY is given bytes: those are UTF-8 whatever the database was made with.
+        return create_engine(parsed.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True, connect_args={"client_encoding": "utf8"})
+    raise ConfigError(f"database.url begins with {kind}; sqlite and postgresql are known")
+
+
+def _open_sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ConfigError("database.url must name a file: every run is a process of its own and has to find the same database")
+    folder = Path(url.database).absolute().parent
+    if not folder.is_dir():
+        raise StoreError(f"the folder of the database does not exist: {folder}")
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # Python's own BEGIN comes late and leaves tables outside the transaction; ours is below
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that first reads and then writes fails at once, whatever the timeout, when someone else wrote in between.
+        # Taking the write lock at the beginning makes it wait its turn instead; only transactions that say so are without it.
+        only_reads = connection.get_execution_options().get("only_reads", False)
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may write: kept at the end, undone by any exception. Faults of the database come out as StoreError."""
+    with faults(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads, and on SQLite waits for no writer. Faults of the database come out as StoreError."""
+    with faults(), engine.execution_options(only_reads=True).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Turns faults of the database into StoreError. The driver's own words may quote a row and so are left behind, also in the traceback."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError, psycopg.Error, sqlite3.Error) as fault:
+        raise _told(fault) from None
+
+
+def _told(fault: Exception) -> StoreError:
+    driver = fault.orig if isinstance(fault, DBAPIError) else fault
+    if isinstance(driver, psycopg.Error):
+        name, place = driver.sqlstate or "", driver.diag.constraint_name or driver.diag.column_name or driver.diag.table_name
+    else:
+        name, place = getattr(driver, "sqlite_errorname", ""), None
+    for beginning, sentence, transient in _FAULTS:
+        if name.startswith(beginning):
+            return StoreError(f"{sentence} ({place or name})", transient=transient)
+    if isinstance(driver, PoolTimeoutError):
+        return StoreError("no connection to the database became free", transient=True)
+    if isinstance(driver, psycopg.OperationalError) and not name:
+        # Without an SQLSTATE the fault comes from the connection itself: it tells of hosts and users, never of rows.
+        return StoreError(f"the database does not answer: {str(driver).partition(chr(10))[0]}", transient=True)
+    return StoreError(f"the database refused a statement ({name or type(driver).__name__})")
+
+
+# ---------------------------------------------------------------- the schema
+
+
+def upgrade(engine: Engine) -> None:
+    """Brings the schema to this program's version, in one transaction; where it is there already, nothing happens. Raises StoreError if it is newer."""
+    with writing(engine) as connection:
+        before = _revision(connection)
+        scripts = _scripts()
+        if before == scripts.get_current_head():
+            return
+        _refuse_newer(scripts, before)
+        config = Config()
+        config.set_main_option("script_location", _MIGRATIONS)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    log.info("database_upgraded", before=before, after=scripts.get_current_head())
+
+
+def check(engine: Engine) -> None:
+    """Nothing, if the schema is this program's. Raises StoreError if it is absent, older or newer."""
+    with reading(engine) as connection:
+        revision = _revision(connection)
+    scripts = _scripts()
+    if revision is None:
+        raise StoreError(f"the database has no tables yet; {_UPGRADE}")
+    _refuse_newer(scripts, revision)
+    if revision != scripts.get_current_head():
+        raise StoreError(f"the tables of the database are older than this program; {_UPGRADE}")
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", _MIGRATIONS)
+    return ScriptDirectory.from_config(config)
+
+
+def _refuse_newer(scripts: ScriptDirectory, revision: str | None) -> None:
+    if revision is None:
+        return
+    try:
+        scripts.get_revision(revision)
+    except CommandError:
+        raise StoreError(f"the tables of the database are newer than this program ({revision}); install the program that made them") from None
