@@ -1,0 +1,256 @@
+"""Two rosters become the change set that leads from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sftp_ingest.findings import Finding, finding
+from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
+from sftp_ingest.roster.loader import TEXT
+
+Mask = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.int64]
+
+MEMBERSHIPS: Mapping[str, Mapping[str, str]] = {
+    "enrollments": {"section_id": "sections", "student_id": "students"},
+    "section_teachers": {"section_id": "sections", "teacher_id": "teachers"},
+    "contacts": {"student_id": "students"},
+}
+"""Records that end with either of the records they join: column → the entity that it names."""
+
+REFERENCES: Mapping[str, Mapping[str, str]] = {
+    "students": {"school_id": "schools"},
+    "teachers": {"school_id": "schools"},
+    "staff": {"school_id": "schools"},
+    "sections": {"school_id": "schools", "term_id": "terms", "course_id": "courses"},
+}
+"""Records that need the record they name: it can't leave before them."""
+
+
+@dataclass
+class _Side:
+    """One entity while it is compared: where each wanted row stands now, and which rows now are missing tonight."""
+
+    entity: Entity
+    now: pa.Table
+    wanted: pa.Table
+    active: Mask
+    position: Positions  # of each wanted row in `now`, or -1
+    missing: Mask  # active now, and in no valid row tonight
+    kept: Mask  # of the missing: stays, because a rejected row speaks for it
+
+    @property
+    def leaving(self) -> Mask:
+        return self.missing & ~self.kept
+
+
+def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame]) -> ChangeSet:
+    """All differences. `seen` are the keys of rejected rows, by entity: none of them has left (law 1); a null speaks for any value.
+
+    Entities that `wanted` does not have are left alone. The order of rows means nothing, neither here nor there.
+    """
+    sides = {name: _side(entity, now, wanted.entities[name]) for name, entity in ENTITIES.items() if name in wanted.entities}
+    findings = [found for name, side in sides.items() for found in _keep_seen(side, seen.get(name))]
+    _end_memberships(sides)
+    findings += _keep_parents(sides, now)
+    changes, before = {}, {}
+    for name, side in sides.items():
+        changes[name], before[name] = _changes(side)
+    if "enrollments" in sides:
+        changes["enrollments"], before["enrollments"] = _pair_moves(changes["enrollments"], before["enrollments"], sides)
+    return ChangeSet(
+        changes=changes,
+        before=before,
+        existing={name: int(side.active.sum()) for name, side in sides.items()},
+        unchanged={name: _unchanged(side, changes[name]) for name, side in sides.items()},
+        findings=tuple(findings),
+    )
+
+
+def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
+    held = now.entities.get(entity.name)
+    before = _table(held, entity.columns) if held is not None else pa.table({column: pa.array([], pa.string()) for column in entity.columns})
+    after = _table(wanted, entity.columns)
+    active = held["active"].to_numpy(dtype=bool) if held is not None else np.zeros(0, dtype=bool)
+    keys, wanted_keys = key_of(before, entity.key), key_of(after, entity.key)
+    position = pc.index_in(wanted_keys, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    found = np.zeros(len(before), dtype=bool)
+    found[position[position >= 0]] = True
+    return _Side(entity, before, after, active, position, active & ~found, np.zeros(len(before), dtype=bool))
+
+
+def _table(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
+    return pa.table({column: _arrow(frame[column]) for column in columns})
+
+
+def _arrow(series: pd.Series) -> pa.Array:
+    array = pa.chunked_array(series.array.__arrow_array__())
+    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+
+
+def key_of(table: pa.Table, key: Sequence[str]) -> pa.Array:
+    """One text a row that tells its key from every other: parts are joined behind their lengths, so that ("a", "bc") is not ("ab", "c")."""
+    parts = [table[column].combine_chunks() for column in key]
+    parts = [part.chunk(0) if isinstance(part, pa.ChunkedArray) else part for part in parts]
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return pc.binary_join_element_wise(pc.cast(pc.binary_length(first), pa.string()), ":", first, *parts[1:], "")
+
+
+# ---------------------------------------------------------------- who stays although missing
+
+
+def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
+    """Keep what a rejected row speaks for; say so where a row without a readable key speaks for more than itself."""
+    if seen is None or not len(seen) or not side.missing.any():
+        return
+    blank = seen.isna()
+    whole = seen[~blank.any(axis=1)]
+    if len(whole):
+        table = pa.table({column: _arrow(whole[column]) for column in side.entity.key})
+        side.kept |= side.missing & _is_in(key_of(side.now, side.entity.key), key_of(table, side.entity.key))
+    by_name = side.kept.copy()
+    for column in side.entity.key:
+        others = [other for other in side.entity.key if other != column]
+        half = seen.loc[~blank[column] & blank[others].all(axis=1), column] if others else seen.iloc[:0, 0]
+        if len(half):
+            side.kept |= side.missing & _is_in(side.now[column], _arrow(half))
+    if blank.all(axis=1).any():
+        side.kept |= side.missing
+    withheld = int((side.kept & ~by_name).sum())
+    if withheld:
+        yield finding("removals_withheld", side.entity.name, count=withheld)
+
+
+def _end_memberships(sides: Mapping[str, _Side]) -> None:
+    """A membership ends with the person or the section that left, whatever a rejected row says of it."""
+    for name, columns in MEMBERSHIPS.items():
+        if name not in sides:
+            continue
+        side = sides[name]
+        for column, parent in columns.items():
+            gone = sides[parent]
+            if gone.leaving.any():
+                left = gone.now[gone.entity.key[0]].filter(pa.array(gone.leaving)).combine_chunks()
+                side.kept &= ~_is_in(side.now[column], left)
+
+
+def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
+    """A school, term or course stays while a record that stays refers to it."""
+    for parent in ("schools", "terms", "courses"):
+        side = sides[parent]
+        if not side.leaving.any():
+            continue
+        needed = []
+        for name, columns in REFERENCES.items():
+            for column, target in columns.items():
+                if target != parent:
+                    continue
+                if name in sides:
+                    needed.append(sides[name].now[column].filter(pa.array(sides[name].kept & sides[name].missing)))
+                elif name in now.entities:
+                    held = now.entities[name]
+                    needed.append(pa.chunked_array([_arrow(held.loc[held["active"].to_numpy(dtype=bool), column])]))
+        still = side.leaving & _is_in(side.now[side.entity.key[0]], pa.chunked_array([chunk for each in needed for chunk in each.chunks], pa.string()))
+        if still.any():
+            side.kept |= still
+            yield finding("parent_kept", parent, count=int(still.sum()))
+
+
+def _is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> Mask:
+    found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)
+    return found
+
+
+# ---------------------------------------------------------------- what changes
+
+
+def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The entity's changes in key order, and what was held before."""
+    entity, position = side.entity, side.position
+    there = position >= 0
+    at = np.where(there, position, 0)
+    was_active = np.zeros(len(position), dtype=bool)
+    differs = np.zeros(len(position), dtype=bool)
+    moves = np.zeros(len(position), dtype=bool)
+    if len(side.now):
+        was_active = there & side.active[at]
+        for column in entity.values:
+            held = side.now[column].take(pa.array(at))
+            different = there & pc.not_equal(side.wanted[column], held).to_numpy(zero_copy_only=False)
+            differs |= different
+            if column == entity.school and entity.name != "enrollments":
+                moves = different
+    operation = np.select([~there, ~was_active, moves, differs], ["created", "reactivated", "moved", "updated"], default="")
+    touched = np.flatnonzero(operation != "")
+    left = np.flatnonzero(side.leaving)
+    after = pa.concat_tables([side.wanted.take(pa.array(touched)), side.now.take(pa.array(left))]).combine_chunks()
+    # a row that was not there before is taken from behind the end: a row of blanks
+    blank = pa.table({column: pa.array([""], pa.string()) for column in entity.columns})
+    source = np.concatenate((np.where(there[touched], position[touched], len(side.now)), left))
+    before = pa.concat_tables([side.now, blank]).combine_chunks().select(list(entity.values)).take(pa.array(source))
+    operations = np.concatenate((operation[touched], np.full(len(left), "deactivated", dtype=object)))
+    order = pc.sort_indices(pa.table({column: after[column] for column in entity.key}), sort_keys=[(column, "ascending") for column in entity.key])
+    frame = _frame(after.append_column("operation", pa.array(operations, pa.string())).take(order))
+    return frame, _frame(before.take(order))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.array(table[name].combine_chunks(), dtype=TEXT) for name in table.column_names}, copy=False)
+
+
+def _unchanged(side: _Side, changes: pd.DataFrame) -> int:
+    """Records that are now as they were, those kept by a rejected row among them."""
+    operations = changes["operation"]
+    ended = int(operations.isin(["deactivated", "updated"]).sum())
+    moved = int((operations == "moved").sum())
+    return int(side.active.sum()) - ended - moved
+
+
+def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str, _Side]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A student's dropped and added enrollments are told as moves: first within one course, then whatever is left, in order of section."""
+    came = changes["operation"].isin(["created", "reactivated"]).to_numpy(dtype=bool)
+    left = (changes["operation"] == "deactivated").to_numpy(dtype=bool)
+    blank = pd.array(pa.repeat("", len(changes)), dtype=TEXT)
+    changes = changes.assign(from_section_id=blank, from_school_id=blank)
+    if not came.any() or not left.any():
+        return changes, before
+    course = _courses(sides["sections"])
+    both = changes.loc[came | left, ["section_id", "student_id"]].astype(object)
+    both = both.assign(course=both["section_id"].map(course).fillna(""), row=np.flatnonzero(came | left))
+    mover = set(both.loc[came[both["row"]], "student_id"]) & set(both.loc[left[both["row"]], "student_id"])
+    both = both[both["student_id"].isin(mover)]
+    new, old = both[came[both["row"]]], both[left[both["row"]]]
+    pairs = _pairs(new[new["course"] != ""], old[old["course"] != ""], ["student_id", "course"])
+    new, old = new[~new["row"].isin(pairs["row_new"])], old[~old["row"].isin(pairs["row_old"])]
+    pairs = pd.concat([pairs, _pairs(new, old, ["student_id"])])
+    to, origin = pairs["row_new"].to_numpy(), pairs["row_old"].to_numpy()
+    columns = {name: changes[name].to_numpy(dtype=object).copy() for name in changes.columns}
+    columns["operation"][to] = "moved"
+    columns["from_section_id"][to] = columns["section_id"][origin]
+    columns["from_school_id"][to] = columns["school_id"][origin]
+    stay = np.ones(len(changes), dtype=bool)
+    stay[origin] = False
+    paired = pd.DataFrame({name: pd.array(values[stay], dtype=TEXT) for name, values in columns.items()}, copy=False)
+    return paired, before[stay].reset_index(drop=True)
+
+
+def _courses(sections: _Side) -> dict[str, str]:
+    """Section → course, of tonight's sections and of those held before."""
+    courses = dict(zip(sections.now["section_id"].to_pylist(), sections.now["course_id"].to_pylist(), strict=True))
+    return courses | dict(zip(sections.wanted["section_id"].to_pylist(), sections.wanted["course_id"].to_pylist(), strict=True))
+
+
+def _pairs(new: pd.DataFrame, old: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The first new with the first old of each group, the second with the second, and so on."""
+    new = new.sort_values([*by, "section_id"]).assign(turn=lambda each: each.groupby(by).cumcount())
+    old = old.sort_values([*by, "section_id"]).assign(turn=lambda each: each.groupby(by).cumcount())
+    return new.merge(old, on=[*by, "turn"], suffixes=("_new", "_old"))[["row_new", "row_old"]]

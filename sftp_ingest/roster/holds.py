@@ -1,0 +1,162 @@
+"""The guard: how much of a change set waits for a person, and why.
+
+Removals over a limit wait, and so does whatever cannot be right without them; all else flows (law 4). Approval belongs to the
+digest of exactly the part that waits (law 5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
+from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
+
+Mask = npt.NDArray[np.bool_]
+
+REKEYED_SHARE = 0.5
+"""Where at least this share of the removed comes anew in the same scope, ids have changed rather than people left."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """`hold` is None where everything may flow; `flowing` is what may be applied now."""
+
+    hold: Hold | None
+    flowing: ChangeSet
+
+
+def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collection[str] = (), approved: str = "") -> Review:
+    """Hold what is over the limits. `shrunk` are entities whose file lost a column tonight: none of their removals flows (law 2).
+
+    `approved` is the digest that a person released; an equal digest lets everything flow.
+    """
+    reasons: list[HoldReason] = []
+    waiting = {name: np.zeros(len(frame), dtype=bool) for name, frame in change_set.changes.items()}
+    for name, frame in change_set.changes.items():
+        if len(frame):
+            reasons += _trip(name, frame, now, change_set.existing[name], limits, waiting[name], name in shrunk)
+    if not reasons:
+        return Review(None, change_set)
+    _wait_with(change_set, waiting)
+    hold = Hold(
+        reasons=tuple(reasons),
+        scope={name: int(mask.sum()) for name, mask in waiting.items() if mask.any()},
+        digest=_digest(change_set, waiting),
+    )
+    if hold.digest == approved:
+        return Review(None, change_set)
+    return Review(hold, _without(change_set, waiting))
+
+
+def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, shrunk: bool) -> list[HoldReason]:
+    """Which limits the entity trips, in the district and in each school; marks what waits."""
+    operation = frame["operation"].to_numpy(dtype=object)
+    removed = operation == "deactivated"
+    came = np.isin(operation, ["created", "reactivated"])
+    changed = np.isin(operation, ["updated", "moved"])
+    reasons = []
+    if shrunk and removed.any():
+        reasons.append(HoldReason(name, "", "headers", int(removed.sum()), existing))
+        waiting |= removed
+    if _over(int(removed.sum()), existing, limits.records, limits.removed_share):
+        rekeyed = int(came.sum()) >= REKEYED_SHARE * int(removed.sum())
+        reasons.append(HoldReason(name, "", "rekeyed" if rekeyed else "removed", int(removed.sum()), existing))
+        waiting |= removed | (came if rekeyed else False)
+    elif int(removed.sum()) > limits.records and ENTITIES[name].school and name != "schools":
+        reasons += _trip_schools(name, frame, now, limits, waiting, removed, came)
+    if name != "enrollments" and _over(int(changed.sum()), existing, limits.records, limits.updated_share):
+        reasons.append(HoldReason(name, "", "updated", int(changed.sum()), existing))
+        waiting |= changed
+    return reasons
+
+
+def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, waiting: Mask, removed: Mask, came: Mask) -> list[HoldReason]:
+    column = ENTITIES[name].school
+    held = now.entities[name]
+    existing = held.loc[held["active"].to_numpy(dtype=bool), column].value_counts()
+    school = frame[column].to_numpy(dtype=object)
+    reasons = []
+    leaving = pd.Series(school[removed]).value_counts()
+    for each, count in sorted(leaving[leaving > limits.records].items()):
+        total = int(existing.get(each, 0))
+        if _over(int(count), total, limits.records, limits.removed_share):
+            here = school == each
+            rekeyed = int((came & here).sum()) >= REKEYED_SHARE * int(count)
+            reasons.append(HoldReason(name, str(each), "rekeyed" if rekeyed else "removed", int(count), total))
+            waiting |= here & (removed | (came if rekeyed else False))
+    return reasons
+
+
+def _over(count: int, total: int, records: int, share: float) -> bool:
+    return count > records and count > share * total
+
+
+# ---------------------------------------------------------------- what must wait with it
+
+
+def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask]) -> None:
+    """Let wait what would be wrong without the waiting part: members of what does not yet exist, ends of what has not yet ended."""
+    for name, columns in REFERENCES.items():
+        if name in waiting:
+            for column, parent in columns.items():
+                _wait_for_new(change_set, waiting, name, column, parent)
+    for name, columns in MEMBERSHIPS.items():
+        if name in waiting:
+            for column, parent in columns.items():
+                _wait_for_new(change_set, waiting, name, column, parent)
+                _wait_for_leaving(change_set, waiting, name, column, parent)
+    for name, columns in REFERENCES.items():
+        if name in waiting and waiting[name].any():
+            for column, parent in columns.items():
+                needed = set(change_set.before[name].loc[waiting[name], column])
+                keys = change_set.changes[parent][ENTITIES[parent].key[0]]
+                waiting[parent] |= _operation(change_set, parent, "deactivated") & keys.isin(needed).to_numpy(dtype=bool)
+
+
+def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, column: str, parent: str) -> None:
+    coming = waiting.get(parent, np.zeros(0, dtype=bool))
+    if coming.any():
+        new = coming & ~_operation(change_set, parent, "deactivated", "updated", "moved")
+        ids = set(change_set.changes[parent].loc[new, ENTITIES[parent].key[0]])
+        frame = change_set.changes[name]
+        waiting[name] |= frame[column].isin(ids).to_numpy(dtype=bool) & ~_operation(change_set, name, "deactivated")
+
+
+def _wait_for_leaving(change_set: ChangeSet, waiting: dict[str, Mask], name: str, column: str, parent: str) -> None:
+    leaving = waiting[parent] & _operation(change_set, parent, "deactivated") if parent in waiting else np.zeros(0, dtype=bool)
+    if leaving.any():
+        ids = set(change_set.changes[parent].loc[leaving, ENTITIES[parent].key[0]])
+        waiting[name] |= change_set.changes[name][column].isin(ids).to_numpy(dtype=bool) & _operation(change_set, name, "deactivated")
+
+
+def _operation(change_set: ChangeSet, name: str, *operations: str) -> Mask:
+    mask: Mask = change_set.changes[name]["operation"].isin(operations).to_numpy(dtype=bool)
+    return mask
+
+
+def _without(change_set: ChangeSet, waiting: Mapping[str, Mask]) -> ChangeSet:
+    return ChangeSet(
+        changes={name: frame[~waiting[name]].reset_index(drop=True) for name, frame in change_set.changes.items()},
+        before={name: frame[~waiting[name]].reset_index(drop=True) for name, frame in change_set.before.items()},
+        existing=change_set.existing,
+        unchanged=change_set.unchanged,
+        findings=change_set.findings,
+    )
+
+
+def _digest(change_set: ChangeSet, waiting: Mapping[str, Mask]) -> str:
+    """SHA-256 of the waiting rows, which are in key order; of a removal only who leaves, not what was last known of him."""
+    digest = hashlib.sha256()
+    for name, mask in waiting.items():
+        frame = change_set.changes[name][mask]
+        removed = (frame["operation"] == "deactivated").to_numpy(dtype=bool)
+        for part in (frame.loc[removed, list(ENTITIES[name].key)], frame[~removed]):
+            digest.update(f"{name}:{len(part)}:".encode())
+            digest.update(part.to_csv(index=False, header=False).encode())
+    return digest.hexdigest()
