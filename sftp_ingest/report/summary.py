@@ -333,7 +333,7 @@ def _be(count: int, *, done: bool) -> str:
 def _first(clauses: Iterable[str], most: int, between: str = "; ") -> str:
     """The first `most` clauses, and how many there are beyond them."""
     every = list(clauses)
-    return between.join(every[:most]) + (f" and {len(every) - most:,} more" if len(every) > most else "")
+    return between.join(every[:most]) + (f"{between}and {len(every) - most:,} more" if len(every) > most else "")
 
 
 def _instant(moment: datetime | None) -> str | None:

@@ -32,9 +32,9 @@ def render(report: SyncReport, console: Console) -> None:
     console.print(Text(_origin(report), style="dim"))
     if report.error:
         console.print(Text(summary.shown(report.error, 500), style="red"))
-    if entities := summary.entities(report):
+    if entities := {name: each for name, each in summary.entities(report).items() if any(getattr(each, column) for column in COLUMNS)}:
         console.print()
-        console.print(_table(entities))
+        _print_entities(entities, console)
     if report.hold is not None:
         _print_hold(report, report.hold, console)
     _print_causes(report, console)
@@ -60,16 +60,21 @@ def _origin(report: SyncReport) -> str:
     return " · ".join(parts)
 
 
-def _table(entities: Mapping[str, Counts]) -> Table:
-    """One line an entity; columns that have nothing to say in any line are left out."""
+def _print_entities(entities: Mapping[str, Counts], console: Console) -> None:
+    """One line an entity; columns that have nothing to say in any line are left out. Where the screen is too narrow, words instead of a table."""
     columns = [column for column in COLUMNS if any(getattr(each, column) for each in entities.values())]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for entity, each in entities.items():
         table.add_row(entity.replace("_", " "), *(_cell(column, getattr(each, column)) for column in columns))
-    return table
+    if console.measure(table, options=console.options.update(width=10 * WIDTH)).maximum <= console.width:
+        console.print(table)
+        return
+    for entity, each in entities.items():
+        told = ", ".join(f"{getattr(each, column):,} {column}" for column in columns if getattr(each, column))
+        console.print(Text(f"{entity.replace('_', ' ')}: {told}"))
 
 
 def _cell(column: str, count: int) -> Text:

@@ -287,7 +287,7 @@ def _check_keys(court: _Court, rows: _Rows) -> None:
     if not table.repeat:
         tell("id_duplicate", key, own)
         return _drop_repeated(court, rows, kept[later[~own]])
-    elsewhere = differs.get("school_id", own) & ~table.repeats("school_id")
+    elsewhere = np.zeros(len(later), dtype=bool) if table.repeats("school_id") else differs["school_id"]
     tell("id_duplicate", key, elsewhere)
     tell("rows_differ", key, own & ~elsewhere)
     return _drop_repeated(court, rows, kept[later[~own & ~repeated]])

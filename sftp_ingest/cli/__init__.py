@@ -1,0 +1,61 @@
+"""The command line: one small function a command, and one place where faults become exit codes.
+
+Exit codes: 0 done · 1 refused or held · 2 configuration or arguments · 3 a fault of the machine or a bug · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import sftp_ingest
+from sftp_ingest.cli import districts, holds, home, runs, samples
+from sftp_ingest.errors import ConfigError, HoldError, IngestError
+
+app = typer.Typer(
+    name="sftp-ingest",
+    help="School rosters by SFTP, every night: received, checked, compared, applied.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a pretty traceback shows local variables, and with them pupils
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(home.init)
+app.command("serve")(home.serve)
+app.add_typer(districts.app, name="districts")
+app.command("check")(runs.check)
+app.command("sync")(runs.sync)
+app.add_typer(runs.app, name="runs")
+app.command("report")(runs.report)
+app.add_typer(holds.app, name="holds")
+app.command("sample")(samples.sample)
+app.add_typer(home.config_app, name="config")
+app.add_typer(home.database_app, name="database")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(sftp_ingest.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit.")) -> None:
+    """School rosters by SFTP, every night."""
+
+
+def main() -> None:
+    """Run the command line, and exit."""
+    try:
+        app()
+    except (ConfigError, HoldError) as fault:
+        _end(str(fault), 2)
+    except IngestError as fault:
+        _end(str(fault), 3)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+
+
+def _end(sentence: str, code: int) -> None:
+    print(f"sftp-ingest: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,189 @@
+"""`districts`: who may deliver, how, and how they stand."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sftp_ingest import sweeps
+from sftp_ingest.cli import shared
+from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, Opened
+from sftp_ingest.errors import ConfigError
+from sftp_ingest.intake import server
+from sftp_ingest.model import District
+from sftp_ingest.store import ledger
+
+app = typer.Typer(help="Districts: who may deliver, and how they stand.", invoke_without_command=True)
+
+KeyOption = Annotated[Path | None, typer.Option("--key", help="A file with OpenSSH public keys.", show_default=False)]
+PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+GenerateOption = Annotated[bool, typer.Option("--generate-password", help="Make a password and print it once.")]
+
+
+@app.callback()
+def _list_by_default(context: typer.Context) -> None:
+    """Districts: who may deliver, and how they stand."""
+    if context.invoked_subcommand is None:
+        list_districts()
+
+
+@app.command("add")
+def add(
+    district: DistrictArgument,
+    name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    key: KeyOption = None,
+    password_stdin: PasswordOption = False,
+    generate_password: GenerateOption = False,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a district, with a key, a password, or both."""
+    here = shared.opened(config_path)
+    keys = _keys(key) if key else ()
+    password = _password(password_stdin, generate_password)
+    ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
+    for line in keys:
+        ledger.add_key(here.engine, district, line)
+    if password:
+        ledger.set_password_hash(here.engine, district, server.hash_password(password))
+    (here.config.homes / district).mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = {"district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
+    if as_json:
+        return shared.print_json(told)
+    shared.out.print(f"added {district}", highlight=False)
+    if generate_password:
+        shared.out.print(f"password {password}", highlight=False, soft_wrap=True)
+    if not keys and not password:
+        shared.out.print("nobody can log in yet: give it a key (districts add-key) or a password (districts set-password)")
+    return None
+
+
+@app.command("list")
+def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """All districts and how they stand."""
+    here = shared.opened(config_path)
+    found = [_told(here, each) for each in ledger.districts(here.engine)]
+    if as_json:
+        return shared.print_json(found)
+    rows = shared.table("", "district", "name", "state", "last delivery", "last run", "outcome", "open hold")
+    for each in found:
+        state = f"overdue since {each['overdue_since'][:16]}" if each["overdue_since"] else each["state"]
+        rows.add_row(
+            *(str(value if value is not None else "") for value in (each["id"], each["name"], state, (each["last_delivery"] or "")[:16])),
+            *(str(value if value is not None else "") for value in (each["last_run"], each["last_outcome"], each["open_hold"])),
+        )
+    shared.out.print(rows)
+    return None
+
+
+@app.command("show")
+def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One district: settings, log-ins, how it stands."""
+    here = shared.opened(config_path)
+    found = shared.known(here.engine, district)
+    settings = here.config.settings(district)
+    told = _told(here, found) | {
+        "home": str(here.config.homes / district),
+        "keys": [" ".join(line.split()[:1] + line.split()[2:3]) for line in found.keys],
+        "password": bool(found.password_hash),
+        "settle_seconds": settings.settle_seconds,
+        "strict": settings.strict,
+        "overdue_hours": settings.overdue_hours,
+        "keep_sensitive": list(settings.keep_sensitive),
+        "limits": vars(settings.limits),
+    }
+    if as_json:
+        return shared.print_json(told)
+    for key, value in told.items():
+        shared.out.print(f"{key:15} {value if value is not None else ''}", highlight=False, soft_wrap=True)
+    return None
+
+
+@app.command("pause")
+def pause(district: DistrictArgument, config_path: ConfigOption = None) -> None:
+    """Keep what the district uploads, and do not sync it."""
+    here = shared.opened(config_path)
+    ledger.set_paused(here.engine, district, True)
+    shared.out.print(f"{district} is paused; uploads are kept in its home", highlight=False)
+
+
+@app.command("resume")
+def resume(district: DistrictArgument, config_path: ConfigOption = None) -> None:
+    """Sync the district again, beginning with what lies in its home."""
+    here = shared.opened(config_path)
+    ledger.set_paused(here.engine, district, False)
+    shared.out.print(f"{district} is resumed", highlight=False)
+
+
+@app.command("set-password")
+def set_password(
+    district: DistrictArgument, password_stdin: PasswordOption = False, generate_password: GenerateOption = False, config_path: ConfigOption = None
+) -> None:
+    """Give the district another password; without an option it is asked for."""
+    here = shared.opened(config_path)
+    shared.known(here.engine, district)
+    password = _password(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    ledger.set_password_hash(here.engine, district, server.hash_password(password))
+    shared.out.print(f"password {password}" if generate_password else f"{district} has a new password", highlight=False, soft_wrap=True)
+
+
+@app.command("add-key")
+def add_key(
+    district: DistrictArgument,
+    key: Annotated[Path, typer.Argument(help="A file with OpenSSH public keys.", show_default=False)],
+    config_path: ConfigOption = None,
+) -> None:
+    """Let the holder of a key log in."""
+    here = shared.opened(config_path)
+    for line in _keys(key):
+        ledger.add_key(here.engine, district, line)
+    shared.out.print(f"{district} can log in with the key", highlight=False)
+
+
+def _told(here: Opened, district: District) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    since = sweeps.overdue_since(here.engine, here.config, district, now)
+    last = ledger.last_delivery(here.engine, district.id)
+    runs = ledger.runs(here.engine, district.id, limit=1)
+    held = ledger.holds(here.engine, district.id, "open")
+    return {
+        "id": district.id,
+        "name": district.name,
+        "state": sweeps.state_of(here.engine, here.config, district, now),
+        "overdue_since": since.isoformat() if since else None,
+        "last_delivery": last.received_at.isoformat() if last else None,
+        "last_run": runs[0].id if runs else None,
+        "last_outcome": runs[0].outcome or runs[0].state if runs else None,
+        "open_hold": held[0].id if held else None,
+    }
+
+
+def _keys(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"the key file {path} cannot be read") from fault
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    for line in keys:
+        server.check_key(line)
+    if not keys:
+        raise ConfigError(f"the key file {path} holds no key")
+    return keys
+
+
+def _password(stdin: bool, generate: bool) -> str:
+    if stdin and generate:
+        raise ConfigError("--password-stdin and --generate-password exclude each other")
+    if generate:
+        return secrets.token_urlsafe(18)
+    if not stdin:
+        return ""
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise ConfigError("--password-stdin: standard input holds no password")
+    return password

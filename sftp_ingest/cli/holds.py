@@ -1,0 +1,99 @@
+"""`holds`: what waits for a person, and the person's word."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from sftp_ingest.cli import runs, shared
+from sftp_ingest.cli.shared import ConfigOption, JsonOption
+from sftp_ingest.errors import HoldError
+from sftp_ingest.model import HoldRecord
+from sftp_ingest.store import ledger
+
+app = typer.Typer(help="Holds: what waits for a person.", invoke_without_command=True)
+
+HoldArgument = Annotated[int, typer.Argument(help="The hold's number.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who decides; else the user of this machine.")]
+
+
+@app.callback()
+def _list_by_default(context: typer.Context) -> None:
+    """Holds: what waits for a person."""
+    if context.invoked_subcommand is None:
+        list_holds()
+
+
+@app.command("list")
+def list_holds(
+    state: Annotated[str, typer.Option(help="open, released, discarded, superseded or all.")] = "open",
+    district: Annotated[str, typer.Option(help="Only of this district.")] = "",
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Holds, newest first."""
+    here = shared.opened(config_path)
+    found = ledger.holds(here.engine, district or None, None if state == "all" else state)
+    if as_json:
+        return shared.print_json([_told(each) for each in found])
+    rows = shared.table("", "hold", "run", "district", "since", "state", "why", "what waits")
+    for each in found:
+        why = "\n".join(reason.sentence for reason in each.hold.reasons)
+        waits = ", ".join(f"{count:,} {entity}" for entity, count in each.hold.scope.items())
+        rows.add_row(str(each.id), str(each.run), each.district, shared.instant(each.created_at), each.state, why, waits)
+    shared.out.print(rows)
+    return None
+
+
+@app.command("show")
+def show(hold: HoldArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One hold: why, what waits, and what became of it."""
+    here = shared.opened(config_path)
+    found = next((each for each in ledger.holds(here.engine) if each.id == hold), None)
+    if found is None:
+        raise HoldError(f"there is no hold {hold}")
+    told = _told(found)
+    if as_json:
+        return shared.print_json(told)
+    for key, value in told.items():
+        lines = value if isinstance(value, list) else [f"{count:,} {entity}" for entity, count in value.items()] if isinstance(value, dict) else [value]
+        for position, line in enumerate(lines):
+            shared.out.print(f"{key if position == 0 else '':12} {'' if line is None else line}", highlight=False, soft_wrap=True)
+    return None
+
+
+@app.command("release")
+def release(hold: HoldArgument, by: ByOption = "", config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Let what waits be applied: the delivery is synced again, and applies only if exactly the same would wait."""
+    here = shared.opened(config_path)
+    run = ledger.release(here.engine, hold, by or getpass.getuser(), datetime.now(UTC))
+    runs.see_through(here, run, None, as_json)
+
+
+@app.command("discard")
+def discard(hold: HoldArgument, by: ByOption = "", config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Give up what waits; the roster stays as it is."""
+    here = shared.opened(config_path)
+    ledger.discard(here.engine, hold, by or getpass.getuser(), datetime.now(UTC))
+    if as_json:
+        return shared.print_json({"hold": hold, "state": "discarded"})
+    shared.out.print(f"hold {hold} is discarded", highlight=False)
+    return None
+
+
+def _told(each: HoldRecord) -> dict[str, Any]:
+    return {
+        "hold": each.id,
+        "run": each.run,
+        "district": each.district,
+        "state": each.state,
+        "since": each.created_at.isoformat(),
+        "reasons": [reason.sentence for reason in each.hold.reasons],
+        "scope": dict(each.hold.scope),
+        "digest": each.hold.digest,
+        "decided_by": each.decided_by or None,
+        "decided_at": each.decided_at.isoformat() if each.decided_at else None,
+    }

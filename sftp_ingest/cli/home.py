@@ -1,0 +1,90 @@
+"""`init`, `serve`, `config`, `database`: the house that the daemon lives in."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sftp_ingest import config
+from sftp_ingest.cli import shared
+from sftp_ingest.cli.shared import ConfigOption, JsonOption
+from sftp_ingest.errors import ConfigError
+from sftp_ingest.logs import set_up_logging
+from sftp_ingest.store import database
+
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+database_app = typer.Typer(help="Keep the tables at this program's version.", no_args_is_help=True)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Path(),
+    port: Annotated[int, typer.Option(help="Port of the SFTP server.")] = 2222,
+    host: Annotated[str, typer.Option(help="Address of the SFTP server.")] = "0.0.0.0",  # noqa: S104 -- meant to be reached
+    database_url: Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://…")] = "sqlite:///sftp-ingest.db",
+) -> None:
+    """Make a home folder: configuration, host key, database. What is there already stays."""
+    from sftp_ingest.intake import server  # asyncssh takes a moment that only this command and serve need
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / config.FILE_NAME
+    if path.exists():
+        shared.err.print(f"{path} is there already and stays as it is")
+    else:
+        template = resources.files("sftp_ingest").joinpath("sftp-ingest.example.toml").read_text(encoding="utf-8")
+        for default, chosen in (("port = 2222", f"port = {port}"), ('host = "0.0.0.0"', f'host = "{host}"'), ("sqlite:///sftp-ingest.db", database_url)):
+            template = template.replace(default, chosen, 1)
+        path.write_text(template, encoding="utf-8")
+    settings = config.load(path)
+    for each in (settings.homes, settings.deliveries, settings.locks):
+        each.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.data.chmod(0o700)
+    if not settings.host_key.exists():
+        fingerprint = server.make_host_key(settings.host_key)
+        shared.out.print(f"host key     {fingerprint}", highlight=False, soft_wrap=True)
+    set_up_logging(settings.log_format)
+    database.upgrade(database.open_engine(settings.database_url))
+    shared.out.print(f"config       {settings.file}", highlight=False, soft_wrap=True)
+    shared.out.print(f"data         {settings.data}", highlight=False, soft_wrap=True)
+    shared.out.print("next         sftp-ingest districts add ID --password-stdin, then sftp-ingest serve", highlight=False, soft_wrap=True)
+
+
+def serve(config_path: ConfigOption = None) -> None:
+    """Receive deliveries until SIGTERM."""
+    from sftp_ingest import daemon  # asyncssh, watchdog and APScheduler are for this command alone
+
+    settings = config.load(config.locate(config_path))
+    if not settings.host_key.exists():
+        raise ConfigError(f"server.host_key: there is no key at {settings.host_key}; `sftp-ingest init` makes one")
+    set_up_logging(settings.log_format)
+    daemon.serve(settings)
+
+
+@config_app.command("check")
+def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say whether the configuration is sound, and what it comes to."""
+    settings = config.load(config.locate(config_path))
+    found = {
+        "config": str(settings.file),
+        "data": str(settings.data),
+        "database": database.open_engine(settings.database_url).url.render_as_string(hide_password=True),
+        "listen": f"{settings.server.host}:{settings.server.port}",
+        "host_key": str(settings.host_key),
+        "districts": sorted(settings.districts),
+    }
+    if as_json:
+        return shared.print_json(found)
+    for key, value in found.items():
+        shared.out.print(f"{key:12} {', '.join(value) if isinstance(value, list) else value}", highlight=False, soft_wrap=True)
+    return None
+
+
+@database_app.command("upgrade")
+def database_upgrade(config_path: ConfigOption = None) -> None:
+    """Bring the tables to this program's version."""
+    settings = config.load(config.locate(config_path))
+    set_up_logging(settings.log_format)
+    database.upgrade(database.open_engine(settings.database_url))
+    shared.out.print("the tables are this program's")

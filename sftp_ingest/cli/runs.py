@@ -1,0 +1,208 @@
+"""`check`, `sync`, `runs`, `report`: what a folder would do, what it does, and what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sftp_ingest import runner
+from sftp_ingest.cli import shared
+from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
+from sftp_ingest.config import Settings
+from sftp_ingest.errors import ConfigError
+from sftp_ingest.intake import inbox
+from sftp_ingest.model import Counts, DeliveredFile, Delivery, District, FileShape, Roster, SyncReport, SyncRun
+from sftp_ingest.report import pages, summary, text
+from sftp_ingest.store import database, ledger
+
+app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
+
+FolderArgument = Annotated[Path, typer.Argument(help="A folder with the district's CSV files.", show_default=False)]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", show_default=False)]
+
+_UNHAPPY = ("refused", "on_hold")
+
+
+def check(
+    folder: FolderArgument,
+    against: Annotated[str, typer.Option(help="Also say what would change in this district.")] = "",
+    strict: Annotated[bool, typer.Option("--strict", help="Answer as Clever does.")] = False,
+    html: HtmlOption = None,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate any folder of CSV files; changes nothing, and needs no database unless --against names a district."""
+    delivery = _as_delivery(folder)
+    if against:
+        here = shared.opened(config_path)
+        district = shared.known(here.engine, against)
+        report = _planned(delivery, district, here.config.settings(against), here, strict=strict)
+    else:
+        district = District(folder.resolve().name, folder.resolve().name, datetime.now(UTC))
+        report = _planned(delivery, district, Settings(), None, strict=strict)
+    _tell(report, html, as_json)
+
+
+def sync(
+    district: DistrictArgument,
+    folder: FolderArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    html: HtmlOption = None,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sync a folder of CSV files to a district, as if it had been delivered by SFTP."""
+    here = shared.opened(config_path)
+    found = shared.known(here.engine, district)
+    if dry_run:
+        return _tell(_planned(_as_delivery(folder), found, here.config.settings(district), here), html, as_json)
+    _as_delivery(folder)
+    delivery = inbox.copy_in(folder, here.config.deliveries, district, datetime.now(UTC))
+    run_id = ledger.record(here.engine, delivery, datetime.now(UTC))
+    return see_through(here, run_id, html, as_json)
+
+
+def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bool) -> None:
+    """See a pending run to its end, here or by a daemon that is quicker, and print its report."""
+    with shared.progress(f"run {run_id}") as progress:
+        while True:
+            claimed = ledger.claim(here.engine, runner.me(), datetime.now(UTC), run=run_id)
+            if claimed is not None:
+                runner.execute(here.config, here.engine, claimed, progress)
+            run = ledger.run(here.engine, run_id)
+            if run is not None and run.state == "closed":
+                break
+            progress("waiting for another run of the district")
+            time.sleep(0.2)
+    _tell(runner.report_of(here.engine, run_id), html, as_json)
+
+
+@app.callback()
+def _list_by_default(context: typer.Context) -> None:
+    """Sync runs: what was done."""
+    if context.invoked_subcommand is None:
+        list_runs()
+
+
+@app.command("list")
+def list_runs(
+    district: Annotated[str, typer.Option(help="Only of this district.")] = "",
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The last runs, newest first."""
+    here = shared.opened(config_path)
+    found = ledger.runs(here.engine, district or None, limit)
+    if as_json:
+        return shared.print_json([_run_told(each) for each in found])
+    rows = shared.table("", "run", "district", "finished", "outcome", "created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")
+    for run in found:
+        total = _total(run)
+        rows.add_row(
+            str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state,
+            *(f"{total[name]:,}" for name in ("created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")),
+        )  # fmt: skip
+    shared.out.print(rows)
+    return None
+
+
+@app.command("show")
+def show(run: Annotated[int, typer.Argument(help="The run's number.")], config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One run: its counts, findings and hold."""
+    here = shared.opened(config_path)
+    made = runner.report_of(here.engine, run)
+    if as_json:
+        return shared.print_json(summary.as_json(made))
+    text.render(made, shared.out)
+    return None
+
+
+def report(
+    run: Annotated[int, typer.Argument(help="The run's number.")], html: HtmlOption = None, config_path: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """The report of a run, as text, as JSON, or as one HTML file."""
+    here = shared.opened(config_path)
+    made = runner.report_of(here.engine, run)
+    if html is not None:
+        html.write_text(pages.html(made), encoding="utf-8")
+        shared.err.print(f"wrote {html}", highlight=False, soft_wrap=True)
+        if not as_json:
+            return None
+    if as_json:
+        return shared.print_json(summary.as_json(made))
+    text.render(made, shared.out)
+    return None
+
+
+def _as_delivery(folder: Path) -> Delivery:
+    """The folder's CSV files as a delivery that nobody sealed. Raises ConfigError where it is no folder, or holds none."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() == ".csv")
+    if not paths:
+        raise ConfigError(f"{folder} holds no .csv file")
+    files = tuple(DeliveredFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
+    return Delivery("", "", datetime.now(UTC), folder, files, "folder")
+
+
+def _planned(delivery: Delivery, district: District, settings: Settings, here: shared.Opened | None, *, strict: bool = False) -> SyncReport:
+    """The report of what the delivery would do to the district's roster, or to an empty one."""
+    from sftp_ingest import sync  # pandas and pandera take two seconds that other commands need not wait
+
+    stages = sync.Stages()
+    now: Roster = sync.empty_roster()
+    before: dict[str, FileShape] | None = None
+    with shared.progress("check") as progress:
+        stages.progress = progress
+        if here is not None:
+            with stages.stage("roster"), database.reading(here.engine) as connection:
+                now = sync.rosters.current(connection, district.id)
+            applied = ledger.last_applied(here.engine, district.id)
+            before = dict(applied[1]) if applied else None
+        plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, stages=stages)
+    return summary.make(
+        district=district, run=None, delivery=delivery, outcome=plan.outcome, findings=plan.findings, counts=plan.counts, hold=plan.hold, seconds=stages.seconds
+    )
+
+
+def _tell(made: SyncReport, html: Path | None, as_json: bool) -> None:
+    if html is not None:
+        html.write_text(pages.html(made), encoding="utf-8")
+    if as_json:
+        shared.print_json(summary.as_json(made))
+    else:
+        text.render(made, shared.out)
+    if made.outcome in _UNHAPPY:
+        raise typer.Exit(1)
+    if made.outcome == "failed":
+        raise typer.Exit(3)
+
+
+def _run_told(run: SyncRun) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "district": run.district,
+        "delivery": run.delivery,
+        "state": run.state,
+        "outcome": run.outcome,
+        **shared.plain({"created_at": run.created_at, "started_at": run.started_at, "finished_at": run.finished_at}),
+        "counts": {entity: asdict(counts) for entity, counts in run.counts.items()},
+        "seconds": dict(run.seconds),
+        "error": run.error,
+    }
+
+
+def _total(run: SyncRun) -> dict[str, int]:
+    """The run's counts of all entities together."""
+    total = dict.fromkeys(asdict(Counts()), 0)
+    for counts in run.counts.values():
+        for name, value in asdict(counts).items():
+            total[name] += value
+    return total

@@ -1,0 +1,46 @@
+"""`sample`: realistic districts to try things with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from sftp_ingest.cli import shared
+from sftp_ingest.cli.shared import JsonOption
+
+
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Where to write night-1/, night-2/, …", show_default=False)],
+    students: Annotated[int, typer.Option(help="How many students; 20 at least.")] = 1000,
+    nights: Annotated[int, typer.Option(help="How many nights; each changes about one record in a hundred.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    faults: Annotated[bool, typer.Option("--faults", help="Put a dozen faults into the last night.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the files of a made-up district, one folder a night."""
+    from sftp_ingest import sample as generator  # numpy and pyarrow are not needed by other commands
+
+    with Progress(console=shared.err, transient=True, disable=not shared.err.is_terminal) as bar:
+        task = bar.add_task("sample")
+        made = generator.write(
+            folder,
+            students=students,
+            nights=nights,
+            seed=seed,
+            faults=faults,
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    if as_json:
+        return shared.print_json([{key: str(value) if isinstance(value, Path) else value for key, value in asdict(night).items()} for night in made])
+    for night in made:
+        story = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in night.story.items() if count)
+        shared.out.print(
+            f"{night.folder}  {night.students:,} students, {night.sections:,} sections, {night.enrollments:,} enrollments{'; ' + story if story else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return None

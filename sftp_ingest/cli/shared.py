@@ -1,0 +1,88 @@
+"""What the commands share: options, the open configuration, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import Engine
+
+from sftp_ingest import config
+from sftp_ingest.errors import ConfigError
+from sftp_ingest.logs import set_up_logging
+from sftp_ingest.model import District
+from sftp_ingest.store import database, ledger
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The configuration; else $SFTP_INGEST_CONFIG, else ./sftp-ingest.toml.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DistrictArgument = Annotated[str, typer.Argument(help="The district's id.", show_default=False)]
+
+out = Console()
+err = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The configuration and its database, the tables of which are this program's."""
+
+    config: config.Config
+    engine: Engine
+
+
+def opened(path: Path | None) -> Opened:
+    """Open what --config names. Raises ConfigError or StoreError with what to do."""
+    settings = config.load(config.locate(path))
+    set_up_logging(settings.log_format)
+    engine = database.open_engine(settings.database_url)
+    database.check(engine)
+    return Opened(settings, engine)
+
+
+def known(engine: Engine, district: str) -> District:
+    """The district of this id. Raises ConfigError where there is none."""
+    found = ledger.district(engine, district)
+    if found is None:
+        raise ConfigError(f"there is no district {district}; `sftp-ingest districts add {district}` makes it")
+    return found
+
+
+def print_json(value: Any) -> None:
+    """Print plain JSON, never wrapped or coloured."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table in the house's style."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    return made
+
+
+def instant(moment: datetime | None) -> str:
+    """A moment for people, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with moments as ISO texts."""
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that tells the stage and the time; nothing where standard error is no terminal."""
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda stage: bar.update(task, description=f"{title}: {stage}")

@@ -1,0 +1,65 @@
+"""Composes the parts, runs until SIGTERM, and stops them in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import sdnotify
+import structlog
+from sqlalchemy import Engine
+
+from sftp_ingest.config import Config
+from sftp_ingest.errors import IngestError
+from sftp_ingest.intake import server
+from sftp_ingest.intake.watcher import Doorbell
+from sftp_ingest.runner import Runner
+from sftp_ingest.store import database, ledger
+from sftp_ingest.sweeps import Sweeps
+
+log = structlog.get_logger()
+
+_PULSE_SECONDS = 1.0
+
+
+def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Raises IngestError where a part cannot start or has died; systemd then starts the daemon anew."""
+    engine = database.open_engine(config.database_url)
+    database.check(engine)
+    config.homes.mkdir(parents=True, exist_ok=True)
+    config.deliveries.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_serve(config, engine))
+
+
+async def _serve(config: Config, engine: Engine) -> None:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    systemd = sdnotify.SystemdNotifier()
+    runner = Runner(config, engine)
+    sweeps = Sweeps(config, engine, runner.wake)
+    doorbell = Doorbell(config.homes, sweeps.ring)
+    doorbell.start()
+    await asyncio.to_thread(runner.start)
+    await asyncio.to_thread(sweeps.start)
+    listener = await server.listen(config, lambda name: ledger.district(engine, name), sweeps.ring)
+    log.info("listening", host=config.server.host, port=listener.port)
+    systemd.notify("READY=1")
+    parts = {"doorbell": doorbell, "runner": runner, "sweeps": sweeps}
+    dead = ""
+    while not stop.is_set() and not dead:
+        systemd.notify("WATCHDOG=1")
+        dead = next((name for name, part in parts.items() if not part.alive), "")
+        try:
+            await asyncio.wait_for(stop.wait(), _PULSE_SECONDS)
+        except TimeoutError:
+            continue
+    systemd.notify("STOPPING=1")
+    log.info("stopping", grace_seconds=config.server.grace_seconds)
+    await listener.drain(config.server.grace_seconds)
+    doorbell.stop()
+    await asyncio.to_thread(sweeps.stop)
+    await asyncio.to_thread(runner.stop, config.server.grace_seconds)
+    log.info("stopped")
+    if dead:
+        raise IngestError(f"the {dead} died, and the daemon with it")

@@ -1,0 +1,219 @@
+"""Claims pending runs and sees them to their end: one process a run, one run a district at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Engine
+
+from sftp_ingest.config import Config, load
+from sftp_ingest.errors import DeliveryError, IngestError, StoreError
+from sftp_ingest.logs import set_up_logging
+from sftp_ingest.model import Outcome, SyncReport, SyncRun
+from sftp_ingest.report import notify, summary
+from sftp_ingest.store import database, ledger
+
+log = structlog.get_logger()
+
+HISTORY = 30
+"""How many nights a report's picture shows."""
+
+_IDLE_SECONDS = 1.0
+_BUSY_SECONDS = 0.1
+
+
+def me() -> str:
+    """Who claims: this machine and this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@contextmanager
+def district_lock(config: Config, district: str) -> Iterator[bool]:
+    """Whether this process may sync the district now. The kernel gives the lock back when the process dies, however it dies."""
+    config.locks.mkdir(parents=True, exist_ok=True)
+    with Path(config.locks / f"{district}.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[str], None] | None = None) -> Outcome | None:
+    """See a claimed run to its end in this process, and tell the district. None where it was given back, to be tried again later.
+
+    The one place where any fault of a run is caught: a fault of ours must not stop the nights of other districts.
+    """
+    from sftp_ingest import sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
+
+    with district_lock(config, run.district) as ours:
+        if not ours:
+            ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))
+            return None
+        try:
+            outcome = sync.sync(engine, run, config.settings(run.district), progress=progress)
+        except (StoreError, OSError) as fault:
+            transient = not isinstance(fault, StoreError) or fault.transient
+            sentence = str(fault) if isinstance(fault, StoreError) else f"the machine said no: {fault.strerror}"
+            if transient and run.attempts < config.runs.attempts:
+                log.warning("run_given_back", run=run.id, district=run.district, attempt=run.attempts, error=sentence)
+                ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=config.runs.retry_seconds))
+                return None
+            outcome = _fail(engine, run, sentence)
+        except IngestError as fault:
+            outcome = _fail(engine, run, str(fault))
+        except Exception as fault:  # its message may quote a cell, so only its kind and place are told
+            places = "".join(traceback.format_tb(fault.__traceback__))
+            log.error("run_broke", run=run.id, district=run.district, kind=type(fault).__name__, places=places)
+            outcome = _fail(engine, run, f"a bug in sftp-ingest: {type(fault).__name__}; the log tells where")
+        _tell_district(config, engine, run.id)
+    return outcome
+
+
+def _fail(engine: Engine, run: SyncRun, sentence: str) -> Outcome:
+    log.error("run_failed", run=run.id, district=run.district, error=sentence)
+    with database.writing(engine) as connection:
+        ledger.close(connection, run.id, "failed", datetime.now(UTC), {}, {}, (), error=sentence)
+    return "failed"
+
+
+def report_of(engine: Engine, run_id: int) -> SyncReport:
+    """The report of a run, from what the ledger knows. Raises StoreError where there is no such run."""
+    run = ledger.run(engine, run_id)
+    if run is None:
+        raise StoreError(f"there is no run {run_id}")
+    district = ledger.district(engine, run.district)
+    if district is None:
+        raise DeliveryError(f"run {run_id} belongs to no district")
+    held = ledger.hold_of(engine, run_id)
+    history = [each for each in ledger.runs(engine, run.district, limit=HISTORY) if each.state == "closed" and each.id <= run_id]
+    return summary.make(
+        district=district,
+        run=run,
+        delivery=ledger.delivery(engine, run.delivery),
+        outcome=run.outcome or "failed",
+        findings=ledger.findings(engine, run_id),
+        counts=run.counts,
+        hold=held.hold if held else None,
+        hold_state=held.state if held else "",
+        seconds=run.seconds,
+        history=history[::-1],
+    )
+
+
+def _tell_district(config: Config, engine: Engine, run_id: int) -> None:
+    """Leave the report in the home. The roster is right by now, so a full disk must not fail the run."""
+    report = report_of(engine, run_id)
+    home = config.homes / report.district
+    try:
+        if home.is_dir():
+            notify.leave_in_home(report, home)
+    except OSError as fault:
+        log.error("report_not_left", run=run_id, district=report.district, error=fault.strerror)
+
+
+def _in_own_process(config_file: Path, run: SyncRun) -> None:
+    """What a run's process does."""
+    config = load(config_file)
+    set_up_logging(config.log_format)
+    execute(config, database.open_engine(config.database_url), run)
+
+
+class Runner:
+    """A thread that claims what is pending and keeps a process for each run."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self._config = config
+        self._engine = engine
+        self._bell = threading.Event()
+        self._stopping = threading.Event()
+        self._processes: dict[int, BaseProcess] = {}
+        self._context = multiprocessing.get_context("forkserver")
+        # the fork server loads pandas once; a run then starts in milliseconds, and its memory goes with it
+        self._context.set_forkserver_preload(["sftp_ingest.sync"])
+        self._thread = threading.Thread(target=self._live, name="runner", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread does its work."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Take up what an earlier daemon left, and begin."""
+        self._take_up()
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._bell.set()
+
+    def stop(self, grace: float) -> None:
+        """Claim nothing more; runs in progress may end within the grace, after that they are broken off, to be taken up at the next start."""
+        self._stopping.set()
+        self._bell.set()
+        self._thread.join()
+        for process in self._processes.values():
+            process.join(grace)
+            if process.is_alive():
+                process.terminate()
+                process.join()
+        self._reap()
+
+    def _live(self) -> None:
+        while not self._stopping.is_set():
+            self._bell.wait(_BUSY_SECONDS if self._processes else _IDLE_SECONDS)
+            self._bell.clear()
+            try:
+                self._reap()
+                while len(self._processes) < self._config.runs.workers and not self._stopping.is_set() and self._begin():
+                    pass
+            except StoreError as fault:
+                log.error("ledger_unreachable", error=str(fault))
+                self._stopping.wait(_IDLE_SECONDS)
+
+    def _begin(self) -> bool:
+        run = ledger.claim(self._engine, me(), datetime.now(UTC))
+        if run is None:
+            return False
+        log.info("run_begun", run=run.id, district=run.district, delivery=run.delivery, attempt=run.attempts)
+        process = self._context.Process(target=_in_own_process, args=(self._config.file, run), name=f"run-{run.id}")
+        process.start()
+        self._processes[run.id] = process
+        return True
+
+    def _reap(self) -> None:
+        """Take leave of ended processes; a run whose process died without closing it is given back, or has failed once too often."""
+        for run_id, process in list(self._processes.items()):
+            if process.is_alive():
+                continue
+            process.join()
+            del self._processes[run_id]
+            run = ledger.run(self._engine, run_id)
+            if run is not None and run.state == "running":
+                self._give_back(run, f"its process ended with {process.exitcode}")
+
+    def _take_up(self) -> None:
+        """Give back the runs of daemons of this machine that are no more: their district's lock is free."""
+        for run in ledger.running(self._engine):
+            with district_lock(self._config, run.district) as ours:
+                if ours:
+                    self._give_back(run, "its process is gone")
+
+    def _give_back(self, run: SyncRun, why: str) -> None:
+        if self._stopping.is_set() or run.attempts < self._config.runs.attempts:
+            log.warning("run_given_back", run=run.id, district=run.district, attempt=run.attempts, error=why)
+            ledger.requeue(self._engine, run.id, None)
+        else:
+            _fail(self._engine, run, f"{why}, {run.attempts} times")

@@ -1,0 +1,151 @@
+"""The chores that APScheduler runs: look at homes until they are settled, look again at all of them, notice overdue districts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import Engine
+
+from sftp_ingest.config import Config
+from sftp_ingest.errors import StoreError
+from sftp_ingest.intake import inbox
+from sftp_ingest.model import District
+from sftp_ingest.store import ledger
+
+log = structlog.get_logger()
+
+_SOONEST_SECONDS = 0.2
+"""A home that is still busy is not looked at more often than this."""
+
+
+def overdue_since(engine: Engine, config: Config, district: District, now: datetime) -> datetime | None:
+    """Since when the district's nightly delivery is overdue, or None. A paused district owes nothing."""
+    if district.paused:
+        return None
+    last = ledger.last_delivery(engine, district.id)
+    due = (last.received_at if last else district.created_at) + timedelta(hours=config.settings(district.id).overdue_hours)
+    return due if due < now else None
+
+
+class Sweeps:
+    """Looks at homes when told to, and from time to time anyway: events get lost, daemons get killed."""
+
+    def __init__(self, config: Config, engine: Engine, wake_runner: Callable[[], None]) -> None:
+        self._config = config
+        self._engine = engine
+        self._wake_runner = wake_runner
+        self._overdue: set[str] = set()
+        self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, job_defaults={"misfire_grace_time": None})
+
+    @property
+    def alive(self) -> bool:
+        """Whether the scheduler runs."""
+        return bool(self._scheduler.running)
+
+    def start(self) -> None:
+        """Adopt deliveries that were sealed but never recorded, look at all homes now, and go on doing so."""
+        self._adopt()
+        seconds = self._config.runs.sweep_seconds
+        self._scheduler.add_job(self._look_at_all, "interval", seconds=seconds, next_run_time=datetime.now(UTC), id="homes", coalesce=True)
+        self._scheduler.add_job(self._notice_overdue, "interval", seconds=seconds, next_run_time=datetime.now(UTC), id="overdue", coalesce=True)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Finish the look in progress, begin no other."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
+
+    def ring(self, district: str) -> None:
+        """Something happened in the district's home: look when it could be settled. A look that is planned already looks early enough."""
+        if self._scheduler.running and self._scheduler.get_job(f"home-{district}") is None:
+            self._look_later(district, self._config.settings(district).settle_seconds)
+
+    def _look_later(self, district: str, seconds: float) -> None:
+        at = datetime.now(UTC) + timedelta(seconds=max(seconds, _SOONEST_SECONDS))
+        self._scheduler.add_job(self._look, "date", run_date=at, args=(district,), id=f"home-{district}", replace_existing=True)
+
+    def _look_at_all(self) -> None:
+        try:
+            for district in ledger.districts(self._engine):
+                self._look(district.id)
+        except StoreError as fault:
+            log.error("ledger_unreachable", error=str(fault))
+        self._wake_runner()
+
+    def _look(self, district: str) -> None:
+        """Seal the home if it is settled and holds anything new, else look again when it may be."""
+        home = self._config.homes / district
+        known = ledger.district(self._engine, district)
+        if known is None or known.paused or not home.is_dir():
+            return
+        now = time.time()
+        quiet = self._config.settings(district).settle_seconds
+        settled = inbox.settled(home, quiet, now)
+        if settled is None:
+            state = inbox.state(home)
+            if state.files or state.uploading:
+                self._look_later(district, state.last_activity + quiet - now)
+            return
+        previous = ledger.last_delivery(self._engine, district)
+        if previous is not None and previous.signature == settled.signature:
+            return
+        try:
+            delivery = inbox.seal(home, self._config.deliveries, district, settled, datetime.now(UTC), previous)
+        except OSError as fault:
+            log.error("seal_failed", district=district, error=fault.strerror)
+            return
+        if delivery is None:
+            self._look_later(district, quiet)
+            return
+        run = ledger.record(self._engine, delivery, datetime.now(UTC))
+        log.info("delivery_sealed", district=district, delivery=delivery.id, files=len(delivery.files), run=run)
+        self._wake_runner()
+
+    def _adopt(self) -> None:
+        """Record deliveries that a killed daemon sealed and could not record any more. Raises StoreError where the database does not answer."""
+        for district in ledger.districts(self._engine):
+            recorded = {each.id for each in ledger.deliveries(self._engine, district.id)}
+            for delivery in inbox.sealed(self._config.deliveries, district.id):
+                if delivery.id not in recorded:
+                    run = ledger.record(self._engine, delivery, datetime.now(UTC))
+                    log.warning("delivery_adopted", district=district.id, delivery=delivery.id, run=run)
+
+    def _notice_overdue(self) -> None:
+        """Log a district once when it becomes overdue, and once when it no longer is."""
+        now = datetime.now(UTC)
+        try:
+            since = {each.id: overdue_since(self._engine, self._config, each, now) for each in ledger.districts(self._engine)}
+        except StoreError as fault:
+            log.error("ledger_unreachable", error=str(fault))
+            return
+        late = {district for district, moment in since.items() if moment is not None}
+        for district in sorted(late - self._overdue):
+            log.warning("delivery_overdue", district=district, since=str(since[district]))
+        for district in sorted(self._overdue - late):
+            log.info("delivery_no_longer_overdue", district=district)
+        self._overdue = late
+
+
+State = Literal["ok", "new", "paused", "overdue", "refused", "on_hold", "failed"]
+
+
+def state_of(engine: Engine, config: Config, district: District, now: datetime) -> State:
+    """One word for an operator: how the district stands. A hold, a refusal and a missed night never look well (law 9)."""
+    if district.paused:
+        return "paused"
+    if overdue_since(engine, config, district, now):
+        return "overdue"
+    if ledger.holds(engine, district.id, "open"):
+        return "on_hold"
+    last = next((run for run in ledger.runs(engine, district.id, limit=5) if run.state == "closed"), None)
+    if last is None:
+        return "new"
+    if last.outcome == "refused":
+        return "refused"
+    return "failed" if last.outcome == "failed" else "ok"

@@ -1,0 +1,177 @@
+"""One delivery, from sealed files to a closed run: the page to read first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow as pa
+import structlog
+from sqlalchemy import Engine
+
+from sftp_ingest.config import Settings
+from sftp_ingest.errors import DeliveryError
+from sftp_ingest.findings import Finding
+from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
+from sftp_ingest.roster import clever, contract, diff, holds, loader, validator
+from sftp_ingest.store import database, ledger, rosters, upserter
+
+log = structlog.get_logger()
+
+Progress = Callable[[str], None]
+"""Told the name of each stage as it begins."""
+
+_OF_FILE: Mapping[str, tuple[str, ...]] = {
+    "students": ("students", "contacts"),
+    "sections": ("sections", "section_teachers", "terms", "courses"),
+}
+"""Table → the entities that its file speaks of, where that is more than the one of the same name."""
+
+
+@dataclass
+class Stages:
+    """How long each stage took, in seconds, and who is told when one begins."""
+
+    progress: Progress = lambda stage: None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        self.progress(name)
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 3)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a delivery would do: `flowing` is what may be applied now; nothing of it where the delivery is refused."""
+
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, Counts]
+    hold: Hold | None
+    flowing: ChangeSet | None
+    shapes: Mapping[str, FileShape]
+
+
+def plan(
+    delivery: Delivery,
+    settings: Settings,
+    now: Roster,
+    *,
+    before: Mapping[str, FileShape] | None = None,
+    approved: str = "",
+    stages: Stages | None = None,
+) -> Plan:
+    """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files."""
+    stages = stages or Stages()
+    rules = contract.keeping(contract.load(), settings.keep_sensitive)
+    with stages.stage("load"):
+        frames = loader.load(delivery, rules, strict=settings.strict, before=before)
+    with stages.stage("validate"):
+        verdict = validator.validate(frames, rules, strict=settings.strict, standing=_standing(now))
+    if verdict.refused:
+        return Plan("refused", verdict.findings, _counts(verdict, now, None, None), None, None, frames.shapes)
+    with stages.stage("assemble"):
+        assembled = clever.assemble(verdict, rules)
+    with stages.stage("compare"):
+        change_set = diff.compare(now, assembled.roster, assembled.seen)
+    with stages.stage("review"):
+        review = holds.review(change_set, now, settings.limits, shrunk=_shrunk(verdict, rules), approved=approved)
+    return Plan(
+        outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
+        findings=verdict.findings + change_set.findings,
+        counts=_counts(verdict, now, change_set, review),
+        hold=review.hold,
+        flowing=review.flowing,
+        shapes=frames.shapes,
+    )
+
+
+def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress | None = None) -> Outcome:
+    """Bring the district to what the run's delivery says, in one transaction with the run's own end (law 3).
+
+    Raises DeliveryError where the sealed files are not what they were, StoreError where the database says no; then nothing was changed.
+    """
+    delivery = ledger.delivery(engine, run.delivery)
+    if delivery is None:
+        raise DeliveryError(f"run {run.id} has no delivery {run.delivery}")
+    applied = ledger.last_applied(engine, run.district)
+    stages = Stages(progress or (lambda stage: None))
+    if applied is not None and applied[0].received_at > delivery.received_at:
+        with database.writing(engine) as connection:
+            ledger.close(connection, run.id, "superseded", datetime.now(UTC), {}, {}, ())
+        return "superseded"
+    with stages.stage("roster"), database.reading(engine) as connection:
+        now = rosters.current(connection, run.district)
+    planned = plan(delivery, settings, now, before=applied[1] if applied else None, approved=run.approved_digest, stages=stages)
+    moment = datetime.now(UTC)
+    with database.writing(engine) as connection:
+        if planned.flowing is not None:
+            with stages.stage("apply"):
+                upserter.apply(connection, run.district, run.id, planned.flowing, moment)
+                upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=applied is None)
+                ledger.save_headers(connection, delivery.id, planned.shapes)
+        ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
+        if planned.hold is not None:
+            ledger.open_hold(connection, run, planned.hold, moment)
+    log.info(
+        "run_closed", run=run.id, district=run.district, outcome=planned.outcome, findings=len(planned.findings), seconds=round(sum(stages.seconds.values()), 2)
+    )
+    return planned.outcome
+
+
+def _standing(now: Roster) -> dict[str, pa.Array]:
+    """The ids that the district has now, of the tables that others refer to."""
+    standing = {}
+    for name in ("schools", "teachers", "students", "sections"):
+        if name in now.entities:
+            frame = now.entities[name]
+            ids = frame.loc[frame["active"].to_numpy(dtype=bool), ENTITIES[name].key[0]]
+            standing[name] = pa.array(ids.to_list(), pa.string())
+    return standing
+
+
+def _shrunk(verdict: Verdict, rules: contract.Contract) -> set[str]:
+    """The entities whose file came without a column that it had before."""
+    files = {each.file for each in verdict.findings if each.code == "header_gone"}
+    tables = [table.name for table in rules.tables.values() if table.file in files]
+    return {entity for name in tables for entity in _OF_FILE.get(name, (name,))}
+
+
+def _counts(verdict: Verdict, now: Roster, change_set: ChangeSet | None, review: holds.Review | None) -> dict[str, Counts]:
+    """What the delivery does to every entity; what waits is counted as waiting, and not as done."""
+    counts = {}
+    for name in ENTITIES:
+        rows, rejected = verdict.rows.get(name, 0), verdict.rejected.get(name, 0)
+        if change_set is None or review is None or name not in change_set.changes:
+            active = now.entities[name]["active"].sum() if name in now.entities else 0
+            counts[name] = Counts(existing=int(active), rows=rows, rejected=rejected, unchanged=int(active))
+            continue
+        done = review.flowing.changes[name]["operation"].value_counts().to_dict()
+        counts[name] = replace(
+            Counts(
+                existing=change_set.existing[name],
+                rows=rows,
+                rejected=rejected,
+                unchanged=change_set.unchanged[name],
+                waiting=len(change_set.changes[name]) - len(review.flowing.changes[name]),
+            ),
+            **{str(operation): int(count) for operation, count in done.items()},
+        )
+    return counts
+
+
+def empty_roster() -> Roster:
+    """What a district has before its first delivery."""
+    return Roster(
+        {name: pd.DataFrame({column: pd.array([], dtype=loader.TEXT) for column in entity.columns}).assign(active=False) for name, entity in ENTITIES.items()}
+    )

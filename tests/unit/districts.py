@@ -1,0 +1,149 @@
+"""Small districts for tests: tables as dicts, written as files, read as deliveries."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sftp_ingest.config import Settings
+from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Limits, Roster
+from sftp_ingest.sync import Plan, empty_roster, plan
+
+Rows = list[dict[str, str]]
+Files = dict[str, Rows]
+
+TOLERANT = Settings(limits=Limits(records=1_000_000))
+"""No limits: for tests that are not about holds."""
+
+
+def small(students: int = 6) -> Files:
+    """Two schools, two teachers, three sections; student n goes to school 0011 where n is odd."""
+    return {
+        "schools": [{"School_id": school, "School_name": f"School {school}", "School_number": school} for school in ("0011", "0012")],
+        "teachers": [
+            {"School_id": school, "Teacher_id": teacher, "First_name": "Ada", "Last_name": "Lovelace", "Teacher_email": f"{teacher}@example.org"}
+            for school, teacher in (("0011", "t1"), ("0012", "t2"))
+        ],
+        "students": [student(number) for number in range(1, students + 1)],
+        "sections": [
+            section("s1", "0011", "t1", "Math"),
+            section("s2", "0012", "t2", "Math"),
+            section("s3", "0011", "t1", "Art"),
+        ],
+        "enrollments": [enrollment("s1" if number % 2 else "s2", number) for number in range(1, students + 1)] + [enrollment("s3", 1)],
+    }
+
+
+def student(number: int, **more: str) -> dict[str, str]:
+    """One student row."""
+    return {
+        "School_id": "0011" if number % 2 else "0012",
+        "Student_id": f"{number:04}",
+        "Last_name": f"Last{number}",
+        "First_name": f"First{number}",
+        "Grade": "7",
+        "DOB": "2014-01-02",
+        "Contact_name": f"Parent {number}",
+        "Contact_phone": "2125550100",
+        "Contact_type": "Primary",
+        "Contact_sis_id": f"c{number}",
+    } | more
+
+
+def section(section_id: str, school: str, teacher: str, course: str) -> dict[str, str]:
+    """One section row."""
+    return {"School_id": school, "Section_id": section_id, "Teacher_id": teacher, "Course_name": course, "Term_name": "Year", "Term_start": "2026-08-17"}
+
+
+def enrollment(section_id: str, number: int) -> dict[str, str]:
+    """One enrollment row."""
+    return {"School_id": "0012" if section_id == "s2" else "0011", "Section_id": section_id, "Student_id": f"{number:04}"}
+
+
+def csv_of(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """The rows as a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def written(folder: Path, files: Mapping[str, Rows], **raw: bytes | None) -> Delivery:
+    """The files in a folder as a delivery; `raw` gives whole files, by table name, in place of rows; None leaves the file out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, bytes | None] = {name: csv_of(rows) for name, rows in files.items()}
+    contents.update(raw)
+    for name, content in contents.items():
+        path = folder / f"{name}.csv"
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content)
+    return delivery_of(folder)
+
+
+def delivery_of(folder: Path) -> Delivery:
+    """All files of a folder as a delivery."""
+    files = tuple(
+        DeliveredFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.iterdir()) if path.is_file()
+    )
+    return Delivery("d1", "springfield", datetime(2026, 11, 23, tzinfo=UTC), folder, files)
+
+
+def planned(
+    folder: Path,
+    files: Mapping[str, Rows],
+    now: Roster | None = None,
+    *,
+    strict: bool = False,
+    settings: Settings = TOLERANT,
+    before: Mapping[str, FileShape] | None = None,
+    approved: str = "",
+    **raw: bytes | None,
+) -> Plan:
+    """What the files would do."""
+    return plan(written(folder, files, **raw), replace(settings, strict=strict), now or empty_roster(), before=before, approved=approved)
+
+
+def applied(now: Roster, made: Plan) -> Roster:
+    """The roster after the change set, by the plainest means: dicts."""
+    assert made.flowing is not None
+    from sftp_ingest.model import ENTITIES
+    from sftp_ingest.roster.loader import TEXT
+
+    import pandas as pd
+
+    entities = {}
+    for name, entity in ENTITIES.items():
+        held = now.entities[name]
+        rows = {tuple(row[column] for column in entity.key): dict(row) for row in held.to_dict("records")}
+        for change in made.flowing.changes[name].to_dict("records") if name in made.flowing.changes else ():
+            key = tuple(change[column] for column in entity.key)
+            if change["operation"] == "deactivated":
+                rows[key]["active"] = False
+                continue
+            rows[key] = {column: change[column] for column in entity.columns} | {"active": True}
+            if name == "enrollments" and change["operation"] == "moved":
+                rows[(change["from_section_id"], change["student_id"])]["active"] = False
+        frame = pd.DataFrame(list(rows.values()), columns=[*entity.columns, "active"])
+        entities[name] = pd.DataFrame({column: pd.array(frame[column].to_list(), dtype=TEXT) for column in entity.columns}).assign(
+            active=pd.array(frame["active"].to_list(), dtype=bool)
+        )
+    return Roster(entities)
+
+
+def content(roster: Roster, *, active_only: bool = True) -> dict[str, list[tuple[str, ...]]]:
+    """All records, sorted, for comparing."""
+    found = {}
+    for name, frame in roster.entities.items():
+        if active_only and "active" in frame.columns:
+            frame = frame[frame["active"].to_numpy(dtype=bool)]
+        columns = [column for column in frame.columns if column != "active"]
+        found[name] = sorted(tuple(str(value) for value in row) for row in frame[columns].itertuples(index=False))
+    return found

@@ -1,0 +1,203 @@
+"""Each finding of the catalogue, with the smallest file that causes it: code, place, and that nothing raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sftp_ingest.findings import CATALOGUE, Finding
+from sftp_ingest.model import FileShape, Roster
+from sftp_ingest.sync import Plan, empty_roster
+from tests.unit.districts import Files, applied, csv_of, planned, section, small, student
+
+HEADER = b"School_id,Student_id,Last_name,First_name\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`spoil` changes a good district; raw files go in place of its tables."""
+
+    code: str
+    file: str
+    column: str = ""
+    lines: tuple[int, ...] = ()
+    outcome: str = "successful"
+    spoil: Callable[[Files], None] = lambda files: None
+    raw: dict[str, bytes | None] = field(default_factory=dict)
+    strict: bool = False
+    before: dict[str, FileShape] | None = None
+    after_first_night: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.code}{'-strict' if self.strict else ''}-{self.file}"
+
+
+def good(table: str) -> bytes:
+    return csv_of(small()[table])
+
+
+def replaced(table: str, line: int, text: str) -> dict[str, bytes | None]:
+    """The table's file with one line replaced (1 is the header)."""
+    lines = good(table).decode().split("\n")
+    lines[line - 1] = text
+    return {table: "\n".join(lines).encode()}
+
+
+def put(table: str, row: int, **cells: str) -> Callable[[Files], None]:
+    def spoil(files: Files) -> None:
+        files[table][row] = files[table][row] | cells
+
+    return spoil
+
+
+def appended(table: str, *rows: dict[str, str]) -> Callable[[Files], None]:
+    return lambda files: files[table].extend(rows)
+
+
+def dropped(table: str, row: int) -> Callable[[Files], None]:
+    def spoil(files: Files) -> None:
+        del files[table][row]
+
+    return spoil
+
+
+LINE_3 = good("students").decode().split("\n")[2]
+
+CASES = [
+    Case("file_missing", "sections.csv", outcome="refused", raw={"sections": None}),
+    Case("file_empty", "teachers.csv", outcome="refused", raw={"teachers": b""}),
+    Case("file_empty", "teachers.csv", outcome="refused", raw={"teachers": b"\n \n"}),
+    Case("file_without_rows", "students.csv", outcome="refused", raw={"students": HEADER}),
+    Case("file_without_rows", "staff.csv", raw={"staff": b"School_id,Staff_id,Staff_email,First_name,Last_name\n"}),
+    Case("file_cut", "students.csv", lines=(7,), outcome="refused", raw={"students": good("students")[:-40]}),
+    Case("file_cut", "students.csv", outcome="refused", raw={"students": good("students") + b"\0" * 4096}),
+    Case(
+        "file_cut", "enrollments.csv", lines=(8,), outcome="refused", raw={"enrollments": good("enrollments")[:-1]},
+        before={"enrollments.csv": FileShape(("school_id", "section_id", "student_id"), terminated=True)},
+    ),
+    Case("file_unterminated", "enrollments.csv", lines=(8,), raw={"enrollments": good("enrollments")[:-1]}),
+    Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": b"PK\x03\x04 a spreadsheet"}),
+    Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": bytes(range(256)) * 20}),
+    Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": good("students").replace(b",", b";")}),
+    Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": b"<html><body>Log in first</body></html>\n"}),
+    Case("file_twin", "Students.csv", raw={"Students": good("students")}),
+    Case("file_name_case", "Students.csv", raw={"students": None, "Students": good("students")}),
+    Case("file_unknown", "grades.csv", raw={"grades": b"a,b\n1,2\n"}),
+    Case("header_missing", "students.csv", "Last_name", (1,), "refused", raw={"students": good("students").replace(b"Last_name", b"Surname")}),
+    Case("header_derived", "schools.csv", "School_number", (1,), raw={"schools": good("schools").replace(b"School_number", b"Nces_id")}),
+    Case("header_derived", "schools.csv", "School_number", (1,), "refused", raw={"schools": good("schools").replace(b"School_number", b"Nces_id")}, strict=True),
+    Case("header_duplicate", "students.csv", "Grade", (1,), "refused", raw={"students": good("students").replace(b"DOB", b"Grade")}),
+    Case("header_unknown", "students.csv", "Shoe_size", (1,), raw={"students": good("students").replace(b"DOB", b"Shoe_size")}),
+    Case("header_unknown", "students.csv", "Shoe_size", (1,), "refused", raw={"students": good("students").replace(b"DOB", b"Shoe_size")}, strict=True),
+    Case("header_unnamed", "schools.csv", lines=(1,), raw={"schools": good("schools").replace(b"\n", b",\n")}),
+    Case("header_gone", "students.csv", "Gender", (1,), before={"students.csv": FileShape(("student_id", "gender"))}),
+    Case("encoding_guessed", "students.csv", lines=(3,), raw={"students": good("students").replace(b"Last2", "Müller".encode("cp1252"))}),
+    Case("encoding_guessed", "students.csv", raw={"students": good("students").decode().encode("utf-16")}),
+    Case("encoding_guessed", "students.csv", lines=(3,), outcome="refused", raw={"students": good("students").replace(b"Last2", b"\xe9")}, strict=True),
+    Case("bytes_unreadable", "students.csv", lines=(3,), raw={"students": good("students").replace(b"Last2", b"Bad\x81")}),
+    Case("nul_byte", "students.csv", lines=(3,), raw={"students": good("students").replace(b"Last2", b"La\x00st")}),
+    Case("row_short", "students.csv", lines=(3,), raw=replaced("students", 3, "0012,0002,Doe")),
+    Case("row_short", "students.csv", lines=(3,), outcome="refused", raw=replaced("students", 3, "0012,0002,Doe"), strict=True),
+    Case("row_long", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("Last2", "Last, Jr."))),
+    Case("row_blank", "students.csv", lines=(8,), raw={"students": good("students") + b",,,,,,,,,\n"}),
+    Case("quote_unescaped", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("First2", '"Thomas "Tom" Ford"'))),
+    Case("quote_open", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("First2", '"First, 2'))),
+    Case("value_missing", "students.csv", "Last_name", (3,), spoil=put("students", 1, Last_name="")),
+    Case("value_missing", "students.csv", "Student_id", (3,), spoil=put("students", 1, Student_id=" ")),
+    Case("value_unknown", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="Multiple")),
+    Case("value_unknown", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
+    Case("value_converted", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="KG")),
+    Case("value_malformed", "teachers.csv", "Teacher_email", (2,), spoil=put("teachers", 0, Teacher_email="nobody at home")),
+    Case("contact_incomplete", "students.csv", "Contact_name", (3,), spoil=put("students", 1, Contact_name="")),
+    Case("id_duplicate", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s1", "0012", "t2", "Math"))),
+    Case("id_duplicate", "students.csv", "Student_id", (8,), spoil=appended("students", student(2, School_id="0011"))),
+    Case("row_repeated", "enrollments.csv", "", (9,), spoil=lambda files: files["enrollments"].append(files["enrollments"][0])),
+    Case("rows_differ", "students.csv", "Student_id", (8,), spoil=appended("students", student(2, First_name="Other"))),
+    Case("school_unknown", "students.csv", "School_id", (3,), spoil=put("students", 1, School_id="12")),
+    Case("student_unknown", "enrollments.csv", "Student_id", (2,), spoil=put("enrollments", 0, Student_id="9999")),
+    Case("section_unknown", "enrollments.csv", "Section_id", (2,), spoil=put("enrollments", 0, Section_id="s9")),
+    Case("teacher_unknown", "sections.csv", "Teacher_id", (2,), spoil=put("sections", 0, Teacher_id="t9")),
+    Case("coteacher_unknown", "sections.csv", "Teacher_2_id", (2,), spoil=lambda files: [row.update(Teacher_2_id="t9") for row in files["sections"][:1]]),
+    Case("parent_rejected", "enrollments.csv", "Student_id", (3,), spoil=put("students", 1, Last_name="")),
+    Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music"))),
+    Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music")), strict=True),
+    Case("removals_withheld", "students", outcome="unchanged", spoil=put("students", 1, Student_id=""), after_first_night=True),
+    Case("parent_kept", "schools", outcome="unchanged", spoil=dropped("schools", 1), after_first_night=True),
+]  # fmt: skip
+
+
+def first_night(folder: Path) -> Roster:
+    return applied(empty_roster(), planned(folder, small()))
+
+
+def made(case: Case, tmp_path: Path) -> Plan:
+    now = first_night(tmp_path / "first") if case.after_first_night else None
+    files = small()
+    case.spoil(files)
+    return planned(tmp_path / "night", files, now, strict=case.strict, before=case.before, **case.raw)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_smallest_fault_has_its_finding_and_raises_nothing(case: Case, tmp_path: Path) -> None:
+    plan = made(case, tmp_path)
+    found = [each for each in plan.findings if each.code == case.code and each.file == case.file and each.column in (case.column, "")]
+    assert found, [(each.code, each.file, each.column, each.lines) for each in plan.findings]
+    assert found[0].count == max(len(case.lines), 1) or not case.lines
+    assert found[0].lines[: len(case.lines)] == case.lines
+    assert plan.outcome == case.outcome
+    assert (plan.flowing is None) == (case.outcome == "refused")
+
+
+def test_every_code_of_the_catalogue_has_a_case() -> None:
+    elsewhere = {"file_not_resent"}  # only a home can tell: tests/integration/test_inbox.py
+    assert {case.code for case in CASES} | elsewhere == set(CATALOGUE)
+
+
+def test_every_code_has_a_title_and_one_sentence_of_advice() -> None:
+    for code in CATALOGUE.values():
+        assert code.title and not code.title.endswith("."), code.code
+        assert code.advice.endswith((".", ".)")), code.code
+
+
+def test_a_good_district_has_no_findings(tmp_path: Path) -> None:
+    assert planned(tmp_path, small()).findings == ()
+
+
+def test_an_unknown_school_tells_the_known_one_that_it_resembles(tmp_path: Path) -> None:
+    files = small()
+    for row in files["students"]:
+        row["School_id"] = row["School_id"].lstrip("0")
+    plan = planned(tmp_path, files)
+    unknown = [each for each in plan.findings if each.code == "school_unknown"]
+    assert {(each.values, each.hint, each.count) for each in unknown} == {(("11",), "0011 is known", 3), (("12",), "0012 is known", 3)}
+
+
+def test_rows_left_out_because_of_their_parent_name_its_cause(tmp_path: Path) -> None:
+    files = small()
+    files["sections"][0]["School_id"] = "77"
+    plan = planned(tmp_path, files)
+    root = next(each for each in plan.findings if each.code == "school_unknown")
+    follower = next(each for each in plan.findings if each.code == "parent_rejected")
+    assert follower.cause == root.label
+    assert (follower.file, follower.count) == ("enrollments.csv", 3)
+
+
+def test_a_wholly_wrong_column_is_one_finding(tmp_path: Path) -> None:
+    files = small(500)
+    for row in files["students"]:
+        row["Last_name"] = ""
+    plan = planned(tmp_path, files)
+    wrong: list[Finding] = [each for each in plan.findings if each.code == "value_missing"]
+    assert len(wrong) == 1
+    assert wrong[0].count == 500
+    assert len(wrong[0].lines) == 20
+
+
+def test_no_finding_shows_a_cell_of_a_person(tmp_path: Path) -> None:
+    files = small()
+    files["students"][0] |= {"Last_name": "", "First_name": "Secretname", "DOB": "Secretdate", "Contact_phone": "Secretphone"}
+    files["teachers"][0]["Teacher_email"] = "Secretmail"
+    assert "Secret" not in repr(planned(tmp_path, files).findings)
