@@ -32,9 +32,7 @@ console = Console()
 
 def command(home: Path, *arguments: str, text: str | None = None) -> Any:
     """What `sftp-ingest … --json` prints, or nothing where it prints none."""
-    run = subprocess.run(
-        [sys.executable, "-m", "sftp_ingest", *arguments], cwd=home, input=text, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-m", "sftp_ingest", *arguments], cwd=home, input=text, capture_output=True, text=True, check=False)
     if run.returncode not in (0, 1):
         raise SystemExit(f"sftp-ingest {' '.join(arguments)} ended with {run.returncode}:\n{run.stderr}")
     return json.loads(run.stdout) if "--json" in arguments else None

@@ -45,7 +45,7 @@ async def _serve(config: Config, engine: Engine) -> None:
     listener = await server.listen(config, lambda name: ledger.district(engine, name), sweeps.ring)
     log.info("listening", host=config.server.host, port=listener.port)
     systemd.notify("READY=1")
-    parts = {"doorbell": doorbell, "runner": runner, "sweeps": sweeps}
+    parts: dict[str, Doorbell | Runner | Sweeps] = {"doorbell": doorbell, "runner": runner, "sweeps": sweeps}
     dead = ""
     while not stop.is_set() and not dead:
         systemd.notify("WATCHDOG=1")

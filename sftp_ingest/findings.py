@@ -50,7 +50,13 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
     # The header. Contract 1.3.
     Code("header_missing", "refuse", "A required column is missing", "Add the column to the export, spelt as the format spells it."),
-    Code("header_derived", "warn", "A required column is missing and was derived", "Add the column to the export; Clever itself would refuse the file.", strict="refuse"),
+    Code(
+        "header_derived",
+        "warn",
+        "A required column is missing and was derived",
+        "Add the column to the export; Clever itself would refuse the file.",
+        strict="refuse",
+    ),
     Code("header_duplicate", "refuse", "Two columns have one name", "Remove or rename one of the two columns; which one to believe cannot be known."),
     Code("header_unknown", "warn", "A column is not part of the format", "Remove the column, or name it ext.<name>; it was not read.", strict="refuse"),
     Code("header_unnamed", "warn", "A column has no name", "Remove empty columns from the export; they were not read.", strict="refuse"),
@@ -62,7 +68,9 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("row_short", "reject", "A row has fewer cells than the header", "Look for a missing comma or a line break inside a cell.", strict="refuse"),
     Code("row_long", "reject", "A row has more cells than the header", "Put cells that hold a comma in double quotes.", strict="refuse"),
     Code("row_blank", "warn", "A row has no value in any cell", "Remove empty rows from the export; they were not read."),
-    Code("quote_unescaped", "warn", "A quote inside a quoted cell is not doubled", 'Write a quote inside a quoted cell twice (""); the cell was read as meant.'),
+    Code(
+        "quote_unescaped", "warn", "A quote inside a quoted cell is not doubled", 'Write a quote inside a quoted cell twice (""); the cell was read as meant.'
+    ),
     Code("quote_open", "reject", "A quote is opened and never closed", "Close the quote, or remove it."),
     # Cells.
     Code("value_missing", "reject", "A required cell is blank", "Fill the cell in the student information system."),
@@ -74,11 +82,18 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("id_duplicate", "reject", "An id is used by more than one row", "Give each record its own id and one row; the first row was used."),
     Code("row_repeated", "warn", "A row is repeated", "Remove the repetition; it was counted once."),
     Code("rows_differ", "warn", "Rows of one person differ", "Repeat the person's own columns unchanged on every row; the first row was used."),
-    Code("school_unknown", "reject", "A row refers to a school that is not in schools.csv", "Add the school, or correct School_id; look for lost leading zeros."),
+    Code(
+        "school_unknown", "reject", "A row refers to a school that is not in schools.csv", "Add the school, or correct School_id; look for lost leading zeros."
+    ),
     Code("student_unknown", "reject", "A row refers to a student who is not in students.csv", "Add the student, or remove the enrollment."),
     Code("section_unknown", "reject", "A row refers to a section that is not in sections.csv", "Add the section, or remove the enrollment."),
     Code("teacher_unknown", "reject", "A section's teacher is not in teachers.csv", "Add the teacher, or correct Teacher_id."),
-    Code("coteacher_unknown", "warn", "A section's further teacher is not in teachers.csv", "Add the teacher, or clear the cell; the section was kept without that teacher."),
+    Code(
+        "coteacher_unknown",
+        "warn",
+        "A section's further teacher is not in teachers.csv",
+        "Add the teacher, or clear the cell; the section was kept without that teacher.",
+    ),
     Code("parent_rejected", "reject", "A row refers to a record that was left out", "Correct the record that it refers to; this row then follows by itself."),
     Code("section_without_students", "warn", "A section has no enrollment", "Enroll a student, or leave the section out.", strict="reject"),
     # What the comparison kept back.

@@ -13,7 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import Engine
 
 from sftp_ingest.config import Config
-from sftp_ingest.errors import StoreError
+from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import District
 from sftp_ingest.store import ledger
@@ -97,8 +97,8 @@ class Sweeps:
             return
         try:
             delivery = inbox.seal(home, self._config.deliveries, district, settled, datetime.now(UTC), previous)
-        except OSError as fault:
-            log.error("seal_failed", district=district, error=fault.strerror)
+        except (OSError, ConfigError) as fault:
+            log.error("seal_failed", district=district, error=fault.strerror if isinstance(fault, OSError) else str(fault))
             return
         if delivery is None:
             self._look_later(district, quiet)

@@ -155,6 +155,7 @@ def _as_delivery(folder: Path) -> Delivery:
 def _planned(delivery: Delivery, district: District, settings: Settings, here: shared.Opened | None, *, strict: bool = False) -> SyncReport:
     """The report of what the delivery would do to the district's roster, or to an empty one."""
     from sftp_ingest import sync  # pandas and pandera take two seconds that other commands need not wait
+    from sftp_ingest.store import rosters
 
     stages = sync.Stages()
     now: Roster = sync.empty_roster()
@@ -163,7 +164,7 @@ def _planned(delivery: Delivery, district: District, settings: Settings, here: s
         stages.progress = progress
         if here is not None:
             with stages.stage("roster"), database.reading(here.engine) as connection:
-                now = sync.rosters.current(connection, district.id)
+                now = rosters.current(connection, district.id)
             applied = ledger.last_applied(here.engine, district.id)
             before = dict(applied[1]) if applied else None
         plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, stages=stages)

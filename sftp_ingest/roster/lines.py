@@ -131,7 +131,8 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
         return np.searchsorted(at, ends) - np.searchsorted(at, starts)
 
     quotes = count(34)
-    odd = ((quotes == 0) & (count(44) != width - 1)) | (quotes % 2 == 1) | (ends == starts)
+    plain = (quotes == 0) & (count(44) == width - 1)
+    odd = ((quotes == 0) & ~plain) | (quotes % 2 == 1) | (ends == starts)
     odd[_lines_with_inner_quotes(raw, ends)] = True
     if 0 in text.data[start:]:
         odd |= count(0) > 0
@@ -146,7 +147,7 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
         wrong_width = True
         return "skip"
 
-    continued = _continuations(body, starts, ends, quotes, odd, width)
+    continued = _continuations(body, starts, ends, quotes, plain, odd, width)
     table = _parse(body, starts, ends, odd | continued, names, keep, skip)
     if wrong_width:  # a quoted line of the wrong width: rare enough to read all quoted lines with care
         odd |= quotes > 0
@@ -204,16 +205,21 @@ def _continuations(
     starts: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     quotes: npt.NDArray[np.int64],
+    plain: npt.NDArray[np.bool_],
     odd: npt.NDArray[np.bool_],
     width: int,
 ) -> npt.NDArray[np.bool_]:
-    """Which lines go on with the record of a line before: those between two lines of uneven quotes that make one sound record together."""
+    """Which lines go on with the record of a line before: those between two lines of uneven quotes that make one sound record together.
+
+    Two stray quotes must not swallow the people between them: where a line between is a plain record by itself, nothing is joined.
+    """
     continued = np.zeros(len(ends), dtype=bool)
     uneven = np.flatnonzero(quotes % 2 == 1).tolist()
     position = 0
     while position + 1 < len(uneven):
         first, last = uneven[position], uneven[position + 1]
-        joined = bytes(body[starts[first] : ends[last]]).decode("utf-8", errors="replace") if last - first <= LONGEST_RECORD else ""
+        apart = last - first > LONGEST_RECORD or bool(plain[first + 1 : last].any())
+        joined = "" if apart else bytes(body[starts[first] : ends[last]]).decode("utf-8", errors="replace")
         cells = _strict_cells(joined)
         if cells is not None and len(cells) == width:
             continued[first + 1 : last + 1] = True
@@ -287,6 +293,8 @@ def _odd_record(record: str, line: int, width: int, fault: Fault | None) -> OddR
             cells = patient
     if fault is None and "\0" in record:
         fault = "nul_byte"
+    if fault is None and any(cell.lstrip().startswith('"') for cell in cells if unescaped):
+        fault = "quote_open"
     if fault is None and len(cells) != width:
         fault = "quote_open" if record.count('"') % 2 else "row_short" if len(cells) < width else "row_long"
     return OddRecord(line, tuple(cells), fault, unescaped and fault is None)

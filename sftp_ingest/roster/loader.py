@@ -242,7 +242,7 @@ def _unread_keys(table: Table, names: Sequence[str], faulty: Sequence[lines.OddR
     at = [names.index(column) for column in table.key]
     keys: set[tuple[str | None, ...]] = set()
     for record in faulty:
-        cells = [None if "\0" in cell or "\ufffd" in cell else cell.strip() or None for cell in record.cells]
+        cells = [None if "\0" in cell or "\ufffd" in cell else cell.strip(' \t"') or None for cell in record.cells]
         if record.fault in ("row_long", "quote_open"):
             for cell in cells:
                 keys.update(tuple(cell if part == position else None for part in range(len(at))) for position in range(len(at)) if cell)

@@ -125,7 +125,8 @@ def _read_values(court: _Court, rows: _Rows) -> None:
         codes = encoded.indices.to_numpy()
         unknown = np.array([value is None for value in read], dtype=bool)
         converted = np.array([value is not None and value != text for value, text in zip(read, texts, strict=True)], dtype=bool)
-        for code, at in (("value_unknown", unknown), ("value_converted", converted)):
+        guessed = converted & np.array([each.type != "date" or values.has_short_year(text) for text in texts], dtype=bool)
+        for code, at in (("value_unknown", unknown), ("value_converted", guessed)):
             if at.any():
                 shown = [text for text, hit in zip(texts, at, strict=True) if hit][:SHOWN_VALUES] if each.type in VOCABULARY else []
                 court.find(code, rows, each.name, at[codes], values=[text[:40] for text in shown])

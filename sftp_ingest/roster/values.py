@@ -66,6 +66,12 @@ def iso_date(text: str) -> str | None:
         return None
 
 
+def has_short_year(text: str) -> bool:
+    """Whether the date's century had to be guessed."""
+    match = _AMERICAN.fullmatch(text)
+    return match is not None and len(match.group(3)) == 2
+
+
 CANONICAL: Mapping[str, Callable[[str], str | None]] = {"grade": grade, "gender": gender, "flag": flag, "date": iso_date}
 """Type of a contract's field → what its text means; None where it means nothing."""
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, exists, func, insert, or_, select, update
 
 from sftp_ingest.errors import ConfigError, HoldError, StoreError
 from sftp_ingest.findings import Finding
@@ -171,24 +171,230 @@ def _delivery(row: RowMapping) -> Delivery:
 # ---------------------------------------------------------------- runs
 
 
-def claim(engine: Engine, claimed_by: str, now: datetime, district_id: str | None = None, run_id: int | None = None) -> SyncRun | None:
-    """The oldest pending run whose time has come, now running and ours alone; None where there is none, or none of the district or id asked for.
+def claim(engine: Engine, claimed_by: str, now: datetime, district: str | None = None, run: int | None = None) -> SyncRun | None:
+    """The oldest pending run whose time has come, now running and the caller's alone; None where there is none (of the district or id asked for).
 
-    However many ask at once, each run goes to one of them, and never two runs of one district are running.
+    However many ask at once, each run goes to one of them, and no district has two runs running.
     """
-    with writing(engine) as connection:
-        runs = tables.sync_runs
-        other = runs.alias("other")
-        free = (runs.c.state == "pending") & ~exists().where(other.c.district_id == runs.c.district_id, other.c.state == "running")
-        due = select(runs.c.id, runs.c.district_id).where(free, or_(runs.c.not_before.is_(None), runs.c.not_before <= now)).order_by(runs.c.id)
-        if district_id is not None:
-            due = due.where(runs.c.district_id == district_id)
-        if run_id is not None:
-            due = due.where(runs.c.id == run_id)
-        for candidate in connection.execute(due).all():
+    runs = tables.sync_runs
+    due = select(runs.c.id, runs.c.district_id).where(_free(), or_(runs.c.not_before.is_(None), runs.c.not_before <= now)).order_by(runs.c.id)
+    if district is not None:
+        due = due.where(runs.c.district_id == district)
+    if run is not None:
+        due = due.where(runs.c.id == run)
+    with reading(engine) as connection:
+        candidates = connection.execute(due).all()
+    claimed = {"state": "running", "started_at": now, "claimed_by": claimed_by, "attempts": runs.c.attempts + 1}
+    for candidate in candidates:
+        with writing(engine) as connection:
             _lock(connection, candidate.district_id)
-            claimed = {"state": "running", "started_at": now, "claimed_by": claimed_by, "attempts": runs.c.attempts + 1}
-            row = connection.execute(update(runs).where(runs.c.id == candidate.id, free).values(claimed).returning(runs)).mappings().one_or_none()
-            if row is not None:  # else someone else was first
-                return _run(row)
+            row = connection.execute(update(runs).where(runs.c.id == candidate.id, _free()).values(claimed).returning(runs)).mappings().one_or_none()
+        if row is not None:  # else someone else was first
+            return _run(row)
     return None
+
+
+def _free() -> ColumnElement[bool]:
+    """Whether a run waits, and none of its district is running."""
+    runs, other = tables.sync_runs, tables.sync_runs.alias("other")
+    return and_(runs.c.state == "pending", ~exists().where(other.c.district_id == runs.c.district_id, other.c.state == "running"))
+
+
+def requeue(engine: Engine, run_id: int, not_before: datetime | None) -> None:
+    """Gives a running run back, to be claimed again from `not_before` on. Raises StoreError where it is not running."""
+    with writing(engine) as connection:
+        _change_running(connection, run_id, state="pending", not_before=not_before, started_at=None, claimed_by=None)
+
+
+def close(
+    connection: Connection,
+    run_id: int,
+    outcome: Outcome,
+    now: datetime,
+    counts: Mapping[str, Counts],
+    seconds: Mapping[str, float],
+    findings: Iterable[Finding],
+    error: str = "",
+) -> None:
+    """Ends a running run, with its findings, in the caller's transaction; holds of the district's older deliveries are superseded.
+
+    Raises StoreError where the run is not running (any more): the caller's transaction must not be kept then.
+    """
+    told = {name: asdict(each) for name, each in counts.items()}
+    _change_running(connection, run_id, state="closed", outcome=outcome, finished_at=now, counts=told, seconds=dict(seconds), error=error)
+    rows = [_finding_row(run_id, position, each) for position, each in enumerate(findings)]
+    if rows:
+        connection.execute(insert(tables.findings), rows)
+    runs, holds, deliveries = tables.sync_runs, tables.holds, tables.deliveries
+    this = select(deliveries.c.received_at, deliveries.c.district_id).join(runs, runs.c.delivery_id == deliveries.c.id).where(runs.c.id == run_id)
+    received_at, district_id = connection.execute(this).one()
+    older = select(deliveries.c.id).where(deliveries.c.district_id == district_id, deliveries.c.received_at < received_at)
+    superseded = update(holds).where(holds.c.district_id == district_id, holds.c.state == "open", holds.c.delivery_id.in_(older))
+    connection.execute(superseded.values(state="superseded", decided_at=now))
+
+
+def run(engine: Engine, run_id: int) -> SyncRun | None:
+    """The run of this id, or None."""
+    with reading(engine) as connection:
+        row = connection.execute(select(tables.sync_runs).where(tables.sync_runs.c.id == run_id)).mappings().one_or_none()
+    return _run(row) if row else None
+
+
+def runs(engine: Engine, district: str | None = None, limit: int = 50) -> list[SyncRun]:
+    """The last runs, newest first, of one district or of all."""
+    query = select(tables.sync_runs).order_by(tables.sync_runs.c.id.desc()).limit(limit)
+    if district is not None:
+        query = query.where(tables.sync_runs.c.district_id == district)
+    with reading(engine) as connection:
+        return [_run(row) for row in connection.execute(query).mappings()]
+
+
+def running(engine: Engine) -> list[SyncRun]:
+    """The runs that somebody has claimed and not ended, oldest first."""
+    query = select(tables.sync_runs).where(tables.sync_runs.c.state == "running").order_by(tables.sync_runs.c.id)
+    with reading(engine) as connection:
+        return [_run(row) for row in connection.execute(query).mappings()]
+
+
+def pending_count(engine: Engine) -> int:
+    """How many runs wait, those whose time has not come included."""
+    with reading(engine) as connection:
+        return connection.scalars(select(func.count()).where(tables.sync_runs.c.state == "pending")).one()
+
+
+def findings(engine: Engine, run_id: int) -> tuple[Finding, ...]:
+    """What was found in a run, in the order of finding."""
+    query = select(tables.findings).where(tables.findings.c.run_id == run_id).order_by(tables.findings.c.position)
+    with reading(engine) as connection:
+        return tuple(_finding(row) for row in connection.execute(query).mappings())
+
+
+def _new_run(connection: Connection, district_id: str, delivery_id: str, now: datetime, approved_digest: str = "") -> int:
+    row = {
+        "district_id": district_id,
+        "delivery_id": delivery_id,
+        "state": "pending",
+        "created_at": now,
+        "attempts": 0,
+        "approved_digest": approved_digest,
+        "counts": {},
+        "seconds": {},
+        "error": "",
+    }
+    return int(connection.scalars(insert(tables.sync_runs).values(row).returning(tables.sync_runs.c.id)).one())
+
+
+def _change_running(connection: Connection, run_id: int, **values: object) -> None:
+    runs = tables.sync_runs
+    if connection.execute(update(runs).where(runs.c.id == run_id, runs.c.state == "running").values(values)).rowcount != 1:
+        raise StoreError(f"run {run_id} is not running")
+
+
+def _run(row: RowMapping) -> SyncRun:
+    return SyncRun(
+        id=row["id"],
+        district=row["district_id"],
+        delivery=row["delivery_id"],
+        state=row["state"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        outcome=row["outcome"],
+        attempts=row["attempts"],
+        approved_digest=row["approved_digest"],
+        counts={name: Counts(**each) for name, each in row["counts"].items()},
+        seconds=row["seconds"],
+        error=row["error"],
+    )
+
+
+def _finding_row(run_id: int, position: int, each: Finding) -> dict[str, object]:
+    row = asdict(each)
+    return {"run_id": run_id, "position": position, "column_name": row.pop("column"), **row}
+
+
+def _finding(row: RowMapping) -> Finding:
+    return Finding(
+        code=row["code"],
+        severity=row["severity"],
+        file=row["file"],
+        column=row["column_name"],
+        count=row["count"],
+        lines=tuple(row["lines"]),
+        values=tuple(row["values"]),
+        hint=row["hint"],
+        cause=row["cause"],
+    )
+
+
+# ---------------------------------------------------------------- holds
+
+
+def open_hold(connection: Connection, run: SyncRun, hold: Hold, now: datetime) -> int:
+    """The id of the hold opened for the run, in the caller's transaction."""
+    row = {
+        "run_id": run.id,
+        "district_id": run.district,
+        "delivery_id": run.delivery,
+        "state": "open",
+        "created_at": now,
+        "digest": hold.digest,
+        "reasons": [asdict(each) for each in hold.reasons],
+        "scope": dict(hold.scope),
+        "decided_by": "",
+    }
+    return int(connection.scalars(insert(tables.holds).values(row).returning(tables.holds.c.id)).one())
+
+
+def holds(engine: Engine, district: str | None = None, state: str | None = None) -> list[HoldRecord]:
+    """All holds, newest first, of one district or of all, in one state or in any."""
+    query = select(tables.holds).order_by(tables.holds.c.id.desc())
+    if district is not None:
+        query = query.where(tables.holds.c.district_id == district)
+    if state is not None:
+        query = query.where(tables.holds.c.state == state)
+    with reading(engine) as connection:
+        return [_hold(row) for row in connection.execute(query).mappings()]
+
+
+def hold_of(engine: Engine, run_id: int) -> HoldRecord | None:
+    """The hold that the run opened, or None."""
+    with reading(engine) as connection:
+        row = connection.execute(select(tables.holds).where(tables.holds.c.run_id == run_id)).mappings().one_or_none()
+    return _hold(row) if row else None
+
+
+def release(engine: Engine, hold_id: int, by: str, now: datetime) -> int:
+    """The id of the new run that may apply what was held, and nothing else. Raises HoldError where the hold is not open."""
+    with writing(engine) as connection:
+        held = _decide(connection, hold_id, "released", by, now)
+        return _new_run(connection, held["district_id"], held["delivery_id"], now, held["digest"])
+
+
+def discard(engine: Engine, hold_id: int, by: str, now: datetime) -> None:
+    """Ends a hold without applying it. Raises HoldError where the hold is not open."""
+    with writing(engine) as connection:
+        _decide(connection, hold_id, "discarded", by, now)
+
+
+def _decide(connection: Connection, hold_id: int, state: str, by: str, now: datetime) -> RowMapping:
+    holds = tables.holds
+    decided = update(holds).where(holds.c.id == hold_id, holds.c.state == "open").values(state=state, decided_by=by, decided_at=now).returning(holds)
+    row = connection.execute(decided).mappings().one_or_none()
+    if row is None:
+        found = connection.scalar(select(holds.c.state).where(holds.c.id == hold_id))
+        raise HoldError(f"hold {hold_id} is {found} already" if found else f"there is no hold {hold_id}")
+    return row
+
+
+def _hold(row: RowMapping) -> HoldRecord:
+    return HoldRecord(
+        id=row["id"],
+        run=row["run_id"],
+        district=row["district_id"],
+        state=row["state"],
+        created_at=row["created_at"],
+        hold=Hold(tuple(HoldReason(**each) for each in row["reasons"]), row["scope"], row["digest"]),
+        decided_by=row["decided_by"],
+        decided_at=row["decided_at"],
+    )

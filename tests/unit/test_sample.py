@@ -108,6 +108,14 @@ def test_every_student_has_six_sections_and_every_section_a_student(read_nights:
         assert set().union(*chosen.values()) == {row["Section_id"] for row in files["sections"]}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_smallest_district_lives_long_without_an_empty_section(tmp_path: Path, seed: int) -> None:
+    nights = sample.write(tmp_path, students=20, nights=30, seed=seed)
+    for night in nights[2:]:
+        assert len({line.split(",")[1] for line in lines(night.folder, "enrollments")}) == night.sections
+        assert {night.story[kind] for kind in ("added", "left", "returned", "edited", "moved_school", "moved_section")} == {1}
+
+
 def test_ids_are_unique_and_keep_their_leading_zeros(read_nights: list[Files]) -> None:
     for files in read_nights:
         keys = {"schools": "School_id", "teachers": "Teacher_id", "sections": "Section_id"}

@@ -1,0 +1,249 @@
+"""A home that has gone quiet becomes a sealed delivery: hard links, checksums, one record; no server and no database."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sftp_ingest.errors import ConfigError, DeliveryError
+from sftp_ingest.model import DeliveredFile, Delivery
+
+CORE_FILES = ("schools.csv", "teachers.csv", "students.csv", "sections.csv", "enrollments.csv")
+PART_PREFIX = ".upload-"
+"""What the server names a file that its client has not closed yet."""
+REPORTS = "reports"
+"""The folder of a home that is ours to write and the district's to read."""
+RECORD = "delivery.json"
+"""What a sealed folder says of itself; a file that a client gives this name is never sealed."""
+
+
+@dataclass(frozen=True)
+class HomeFile:
+    """One visible file in the top folder of a home; `size` in bytes."""
+
+    name: str
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class HomeState:
+    """What lies in a home at one moment: its files by name, its last activity (epoch seconds), and whether an upload is open.
+
+    `signature` tells one set of files from another. It leaves out the change time, which our own hard links touch.
+    """
+
+    files: tuple[HomeFile, ...]
+    last_activity: float
+    uploading: bool
+    signature: str
+
+
+def state(home: Path) -> HomeState:
+    """What lies in `home` now; a home that does not exist yet is an empty one. Sub-folders and hidden files are not looked at."""
+    files: list[HomeFile] = []
+    activity = [0.0]
+    uploading = False
+    try:
+        activity.append(home.stat().st_mtime)
+        names = sorted(path.name for path in home.iterdir())
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        try:
+            facts = (home / name).lstat()
+        except FileNotFoundError:  # renamed or removed while we looked; the home's own time tells of it
+            continue
+        part = name.startswith(PART_PREFIX)
+        visible = stat.S_ISREG(facts.st_mode) and not name.startswith(".") and name != RECORD
+        uploading = uploading or part
+        if visible:
+            files.append(HomeFile(name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+        if part or visible:
+            activity.append(facts.st_ctime)  # a client may set the modification time to last year, never the change time
+    return HomeState(tuple(files), max(activity), uploading, _signature(files))
+
+
+def settled(home: Path, quiet_seconds: float, now: float) -> HomeState | None:
+    """The state of a home that holds files and has been quiet for `quiet_seconds` at `now` (epoch seconds); None while it has not."""
+    seen = state(home)
+    if seen.uploading or not seen.files or now - seen.last_activity < quiet_seconds:
+        return None
+    return seen
+
+
+def seal(home: Path, deliveries: Path, district: str, state: HomeState, now: datetime, previous: Delivery | None) -> Delivery | None:
+    """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says.
+
+    What was linked can never change, because every upload is a new inode. `previous` tells which files the district sent again.
+    Raises ConfigError where homes and deliveries lie on different file systems.
+    """
+    with _workshop(deliveries, district, now) as folder:
+        files = []
+        try:
+            for file in state.files:
+                os.link(home / file.name, folder / file.name, follow_symlinks=False)
+            if _disturbed(home, state):
+                return None
+            for file in state.files:
+                sha256 = _sha256(folder / file.name)
+                resent = not _lay_there(previous, file, sha256)
+                files.append(DeliveredFile(file.name, file.size, sha256, resent))
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            if fault.errno == errno.EXDEV:
+                raise ConfigError("data: homes/ and deliveries/ must lie on one file system, for deliveries are hard links") from fault
+            raise
+        if _disturbed(home, state):
+            return None
+        delivery = Delivery(_id(folder), district, now, folder, tuple(files), "sftp", state.signature)
+        return _close(delivery)
+
+
+def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Delivery:
+    """A delivery made of copies of the .csv files in `source`, for files that came another way than SFTP.
+
+    Raises ConfigError where `source` is no folder or holds no such file.
+    """
+    if not source.is_dir():
+        raise ConfigError(f"FOLDER: there is no folder {source}")
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() == ".csv" and path.is_file() and not path.name.startswith("."))
+    if not found:
+        raise ConfigError(f"FOLDER: there is no .csv file in {source}")
+    with _workshop(deliveries, district, now) as folder:
+        files = []
+        for path in found:
+            copy = folder / path.name
+            shutil.copyfile(path, copy)
+            _sync(copy)
+            files.append(DeliveredFile(path.name, copy.stat().st_size, _sha256(copy)))
+        return _close(Delivery(_id(folder), district, now, folder, tuple(files), "folder"))
+
+
+def sealed(deliveries: Path, district: str) -> list[Delivery]:
+    """Every sealed delivery of the district, oldest first. Clears away what a crash left half sealed. Raises DeliveryError on an unreadable record."""
+    folder = deliveries / district
+    if not folder.is_dir():
+        return []
+    with _lock(folder, wait=False) as free:
+        if free:
+            _clear(folder)
+    found = [_read(path) for path in folder.glob(f"[!.]*/{RECORD}")]
+    return sorted(found, key=lambda each: (each.received_at, each.id))
+
+
+def _signature(files: list[HomeFile]) -> str:
+    facts = [[os.fsencode(each.name).hex(), each.inode, each.size, each.mtime_ns] for each in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _disturbed(home: Path, before: HomeState) -> bool:
+    now = state(home)
+    return now.uploading or now.signature != before.signature
+
+
+def _lay_there(previous: Delivery | None, file: HomeFile, sha256: str) -> bool:
+    """Whether the file is the very one that `previous` sealed, left in the home and not sent again."""
+    if previous is None or not any(each.name == file.name and each.sha256 == sha256 for each in previous.files):
+        return False
+    try:
+        return (previous.folder / file.name).lstat().st_ino == file.inode
+    except FileNotFoundError:  # the raw files are kept for a limited time only
+        return False
+
+
+@contextmanager
+def _workshop(deliveries: Path, district: str, now: datetime) -> Iterator[Path]:
+    """A fresh hidden folder to seal in, gone afterwards unless it was closed; one sealing at a time for a district."""
+    parent = deliveries / district
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _lock(parent, wait=True):
+        _clear(parent)
+        folder = parent / f".{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}.tmp"
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Holds the district's sealing lock, which dies with its holder; yields False where it was taken and `wait` is false."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _clear(folder: Path) -> None:
+    for leftover in folder.glob(".*.tmp"):
+        shutil.rmtree(leftover)
+
+
+def _id(folder: Path) -> str:
+    return folder.name.removeprefix(".").removesuffix(".tmp")
+
+
+def _close(delivery: Delivery) -> Delivery:
+    """Writes the record and gives the folder its name: from here on the delivery exists, whatever happens to the machine."""
+    record = {
+        "id": delivery.id,
+        "district": delivery.district,
+        "received_at": delivery.received_at.isoformat(),
+        "origin": delivery.origin,
+        "signature": delivery.signature,
+        "files": [{"name": each.name, "size": each.size, "sha256": each.sha256, "resent": each.resent} for each in delivery.files],
+    }
+    folder = delivery.folder
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _sync(folder / RECORD)
+    _sync(folder)
+    final = folder.rename(folder.with_name(delivery.id))
+    _sync(final.parent)
+    return replace(delivery, folder=final)
+
+
+def _read(path: Path) -> Delivery:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return Delivery(
+            id=record["id"],
+            district=record["district"],
+            received_at=datetime.fromisoformat(record["received_at"]),
+            folder=path.parent,
+            files=tuple(DeliveredFile(**each) for each in record["files"]),
+            origin=record["origin"],
+            signature=record["signature"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise DeliveryError(f"the record {path} cannot be read: {type(fault).__name__}") from fault
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

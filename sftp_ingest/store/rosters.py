@@ -1,0 +1,76 @@
+"""The roster that a district has now, read from its tables into frames as fast as the database can tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from psycopg import sql
+from sqlalchemy import Connection
+
+from sftp_ingest.model import ENTITIES, Entity, Roster
+
+_ROWS = 50_000
+"""How many rows of SQLite are in Python's hands at once."""
+
+_BLOCK_BYTES = 8 << 20
+"""How much CSV is read at once; no cell is longer."""
+
+
+def current(connection: Connection, district_id: str) -> Roster:
+    """All records of the district, those that left included: per entity a frame of Arrow text, absence "", and the boolean column `active`."""
+    read = _from_postgresql if connection.dialect.name == "postgresql" else _from_sqlite
+    return Roster({entity.name: _frame(read(connection, district_id, entity)) for entity in ENTITIES.values()})
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    return table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_string(kind) else None)
+
+
+def _from_postgresql(connection: Connection, district_id: str, entity: Entity) -> pa.Table:
+    columns = (*entity.columns, "active")
+    given = {"district_id": district_id, **entity.fixed}
+    # COPY takes no parameters, so psycopg quotes the values itself.
+    statement = sql.SQL("COPY (SELECT {columns} FROM {table} WHERE {where}) TO STDOUT (FORMAT csv)").format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        table=sql.Identifier(entity.table),
+        where=sql.SQL(" AND ").join(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in given.items()),
+    )
+    driver: Any = connection.connection.driver_connection
+    sink = pa.BufferOutputStream()
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for block in copy:
+            sink.write(block)
+    text = sink.getvalue()
+    if not text.size:  # the reader refuses an empty file
+        return _schema(columns).empty_table()
+    return pa.csv.read_csv(
+        pa.BufferReader(text),
+        read_options=pa.csv.ReadOptions(column_names=columns, block_size=_BLOCK_BYTES),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(column_types=_schema(columns), true_values=["t"], false_values=["f"]),
+    )
+
+
+def _from_sqlite(connection: Connection, district_id: str, entity: Entity) -> pa.Table:
+    columns = (*entity.columns, "active")
+    given = {"district_id": district_id, **entity.fixed}
+    told = ", ".join(f"ifnull(CAST(\"{name}\" AS TEXT), '')" for name in entity.columns)
+    where = " AND ".join(f'"{name}" = ?' for name in given)
+    driver: Any = connection.connection.driver_connection
+    cursor = driver.execute(f'SELECT {told}, active FROM "{entity.table}" WHERE {where}', tuple(given.values()))
+    schema = _schema(columns)
+    return pa.Table.from_batches(_batches(iter(lambda: cursor.fetchmany(_ROWS), []), schema), schema)
+
+
+def _batches(blocks: Iterator[Sequence[tuple[str | int, ...]]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for rows in blocks:
+        *text, active = zip(*rows, strict=True)
+        yield pa.record_batch([*(pa.array(column, pa.string()) for column in text), pa.array(map(bool, active), pa.bool_())], schema=schema)
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.bool_() if name == "active" else pa.string()) for name in columns])

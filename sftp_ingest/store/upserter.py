@@ -1,0 +1,189 @@
+"""A change set becomes rows, and an entry for each change, inside the caller's transaction: all of it, or StoreError."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from sqlalchemy import Connection, Executable, FromClause, Index, Table, Text, and_, literal, literal_column, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sftp_ingest.errors import StoreError
+from sftp_ingest.model import ENTITIES, ChangeSet, Entity
+from sftp_ingest.store import tables
+
+_ROWS = 50_000
+"""How many rows are turned into CSV, or into Python's objects, at once."""
+
+_INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+def apply(connection: Connection, district_id: str, run_id: int, change_set: ChangeSet, now: datetime) -> None:
+    """Writes every change of the set; the transaction is the caller's to keep, or to undo after a StoreError.
+
+    Raises StoreError, transient, where a row is not as the change set was computed from: absent, there already, or left, or not left, in between.
+    """
+    for entity in ENTITIES.values():
+        changes = change_set.changes.get(entity.name)
+        if changes is None or changes.empty:
+            continue
+        new = changes["operation"] == "created"
+        if new.any():
+            _create(connection, district_id, run_id, entity, changes[new])
+        if not new.all():
+            _change(connection, district_id, run_id, entity, changes[~new], now)
+
+
+def _create(connection: Connection, district_id: str, run_id: int, entity: Entity, created: pd.DataFrame) -> None:
+    """New records go straight into their table; one that is there already breaks the primary key."""
+    same_for_all = {"district_id": district_id, **entity.fixed, "active": True, "first_seen_run": run_id, "last_changed_run": run_id}
+    _load(connection, entity.table, _stamped(_arrow(created, entity.columns), same_for_all))
+
+
+def _change(connection: Connection, district_id: str, run_id: int, entity: Entity, changes: pd.DataFrame, now: datetime) -> None:
+    """All other changes go into a table of this transaction, and from there to their records, in a few statements for any number of rows."""
+    live = tables.rosters[entity.table]
+    relocates = "from_section_id" in changes.columns
+    described = [*(live.c[name].label(name) for name in entity.columns), literal_column("''", Text).label("operation")]
+    if relocates:
+        described.append(live.c.section_id.label("from_section_id"))
+    staging = select(*described).limit(0).into("staged", temporary=True)
+    connection.execute(staging)
+    staged = staging.table
+    _load(connection, "staged", _arrow(changes, staged.c.keys()))
+    # A planner that knows neither table may compare every row with every row; with these indexes no plan it can choose is a bad one.
+    Index("staged_here", *(staged.c[name] for name in entity.key)).create(connection)
+    if relocates:
+        Index("staged_there", staged.c.student_id, staged.c.from_section_id).create(connection)
+    connection.execute(text("ANALYZE staged"))
+
+    counts = changes["operation"].value_counts().to_dict()
+    operation = staged.c.operation
+    fixed = {"district_id": district_id, **entity.fixed}
+    mine = and_(*(live.c[name] == value for name, value in fixed.items()))
+    here = and_(mine, *(live.c[name] == staged.c[name] for name in entity.key))
+    gone = {"active": False, "deactivated_at": now, "last_changed_run": run_id}
+    back = {"active": True, "deactivated_at": None, "last_changed_run": run_id}
+
+    _write(connection, update(live).where(here, operation == "deactivated", live.c.active).values(gone), counts.get("deactivated", 0))
+    if relocates:
+        # Old places are left before new ones are taken, for one student's old place may be another of their moves' new one.
+        there = and_(mine, live.c.section_id == staged.c.from_section_id, live.c.student_id == staged.c.student_id)
+        _write(connection, update(live).where(there, operation == "moved", live.c.active).values(gone), counts.get("moved", 0))
+        _write(connection, _taking_places(connection, live, staged, entity, {**fixed, "first_seen_run": run_id, **back}), counts.get("moved", 0))
+    kept = ("updated", "reactivated") if relocates else ("updated", "reactivated", "moved")
+    values = {**{name: staged.c[name] for name in entity.values}, **back}
+    as_found = live.c.active == (operation != "reactivated")
+    _write(connection, update(live).where(here, operation.in_(kept), as_found).values(values), sum(counts.get(each, 0) for each in kept))
+    staged.drop(connection)
+
+
+def _taking_places(connection: Connection, live: Table, staged: FromClause, entity: Entity, stamps: Mapping[str, object]) -> Executable:
+    """The statement that enrolls whoever moved: in a new row, or in the one they once left there."""
+    new = {**{name: staged.c[name] for name in entity.columns}, **{name: literal(value, live.c[name].type) for name, value in stamps.items()}}
+    taking = _INSERTS[connection.dialect.name](live).from_select(list(new), select(*new.values()).where(staged.c.operation == "moved"))
+    again = [*entity.values, "active", "deactivated_at", "last_changed_run"]
+    statement: Executable = taking.on_conflict_do_update(
+        index_elements=list(live.primary_key.columns), set_={name: taking.excluded[name] for name in again}, where=live.c.active.is_(False)
+    )
+    return statement
+
+
+def _write(connection: Connection, statement: Executable, rows: int) -> None:
+    if rows and connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount != rows:
+        raise StoreError("the roster changed under the run", transient=True)
+
+
+# ---------------------------------------------------------------- the entries
+
+
+def record_changes(connection: Connection, district_id: str, run_id: int, change_set: ChangeSet, baseline: bool) -> None:
+    """Writes one entry a change, in the caller's transaction: key, operation and the values that differ, before and after.
+
+    `baseline`, for a district's first roster, writes a single entry instead, with the number of records per entity.
+    """
+    if baseline:
+        counts = {name: len(frame) for name, frame in change_set.changes.items()}
+        entries = iter([("all", "{}", "baseline", "", _json(counts))])
+    else:
+        entries = _entries(change_set)
+    names = ("entity", "key", "operation", "before", "after")
+    sequence = 0
+    while block := list(islice(entries, _ROWS)):
+        rows = pa.table([pa.array(column, pa.string()) for column in zip(*block, strict=True)], names=names)
+        numbers = pa.array(range(sequence + 1, sequence + 1 + len(block)), pa.int64())
+        sequence += len(block)
+        _load(connection, "changes", _stamped(rows.append_column("sequence", numbers), {"run_id": run_id, "district_id": district_id}))
+
+
+def _entries(change_set: ChangeSet) -> Iterator[tuple[str, str, str, str, str]]:
+    for entity in ENTITIES.values():
+        changes = change_set.changes.get(entity.name)
+        if changes is not None and not changes.empty:
+            yield from _entries_of(entity, changes.reset_index(drop=True), change_set.before[entity.name].reset_index(drop=True))
+
+
+def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> Iterator[tuple[str, str, str, str, str]]:
+    compared = entity.values
+    if "from_section_id" in changes.columns:  # of who moved, the place is what differs, though it is part of the key
+        compared = ("section_id", *entity.values)
+        moved = changes["operation"] == "moved"
+        before = before.assign(
+            section_id=changes["from_section_id"].where(moved, changes["section_id"]),
+            school_id=changes["from_school_id"].where(moved, before["school_id"]),
+        )
+    rows = zip(_rows(changes, ("operation",)), _rows(changes, entity.key), _rows(before, compared), _rows(changes, compared), strict=True)
+    for (operation,), key, held, wanted in rows:
+        differing = [(name, old, new) for name, old, new in zip(compared, held, wanted, strict=True) if old != new]
+        was: dict[str, object] = {name: old for name, old, _ in differing}
+        becomes: dict[str, object] = {name: new for name, _, new in differing}
+        if operation in ("deactivated", "reactivated"):
+            was["active"], becomes["active"] = operation == "deactivated", operation == "reactivated"
+        named = dict(zip(entity.key, key, strict=True))
+        yield entity.name, _json(named), operation, "" if operation == "created" else _json(was), _json(becomes)
+
+
+def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in _arrow(frame, columns).columns), strict=True)
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+# ---------------------------------------------------------------- many rows at once
+
+
+def _arrow(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
+    return pa.Table.from_pandas(frame[list(columns)], schema=pa.schema([(name, pa.string()) for name in columns]), preserve_index=False)
+
+
+def _stamped(rows: pa.Table, stamps: Mapping[str, object]) -> pa.Table:
+    """The rows with further columns that say the same in each."""
+    for name, value in stamps.items():
+        rows = rows.append_column(name, pa.repeat(value, len(rows)))
+    return rows
+
+
+def _load(connection: Connection, table: str, rows: pa.Table) -> None:
+    """Writes all rows, through the driver itself: an absent value, empty text in a frame, is NULL in a table."""
+    driver: Any = connection.connection.driver_connection
+    names = ", ".join(f'"{name}"' for name in rows.column_names)
+    if connection.dialect.name == "postgresql":
+        plain = pa.csv.WriteOptions(include_header=False)
+        with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv, FORCE_NULL ({names}))') as copy:
+            for batch in rows.to_batches(_ROWS):
+                sink = pa.BufferOutputStream()
+                pa.csv.write_csv(batch, sink, plain)
+                copy.write(memoryview(sink.getvalue()))
+    else:
+        places = ", ".join("nullif(?, '')" for _ in rows.column_names)
+        for batch in rows.to_batches(_ROWS):
+            columns = (column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns)
+            driver.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({places})', zip(*columns, strict=True))

@@ -1,0 +1,735 @@
+"""The store on both databases: the schema, the ledger's rules under many hands, and change sets that become rows and come back."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
+
+from sftp_ingest.errors import ConfigError, HoldError, IngestError, StoreError
+from sftp_ingest.findings import finding
+from sftp_ingest.model import ENTITIES, ChangeSet, Counts, DeliveredFile, Delivery, FileShape, Hold, HoldReason, SyncRun
+from sftp_ingest.store import database, ledger, rosters, tables, upserter
+
+NOW = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
+LATER = NOW + timedelta(days=1)
+TEXT = pd.ArrowDtype(pa.string())
+AWKWARD = ["O'Brien", 'the "Ace"', "a,b", "two\nlines", "cr\rlf\r\n", "\\N", "\\.", "a\n\\.\nb", " spaced ", "Žofie 李 🎒", "NULL", "N/A", "t", "%s :x ?"]
+
+
+def delivery(district: str = "acme", name: str = "d1", received_at: datetime = NOW) -> Delivery:
+    return Delivery(name, district, received_at, Path("sealed") / name, (DeliveredFile("students.csv", 12, "ab" * 32, resent=False),), "sftp", "s1")
+
+
+def add(engine: Engine, *names: str) -> None:
+    for name in names:
+        ledger.add_district(engine, name, name.title(), NOW)
+
+
+def claimed(engine: Engine, of: Delivery) -> SyncRun:
+    run = ledger.claim(engine, "me", NOW, run=ledger.record(engine, of, NOW))
+    assert run is not None
+    return run
+
+
+def close(engine: Engine, run: SyncRun, outcome: Any = "successful", now: datetime = NOW) -> None:
+    with database.writing(engine) as connection:
+        ledger.close(connection, run.id, outcome, now, {}, {}, [])
+
+
+def held(engine: Engine, of: Delivery) -> int:
+    """The id of the open hold of a delivery that was synced and held."""
+    run = claimed(engine, of)
+    with database.writing(engine) as connection:
+        hold_id = ledger.open_hold(connection, run, Hold((HoldReason("students", "", "removed", 40, 100),), {"students": 40}, f"digest of {of.id}"), NOW)
+        ledger.close(connection, run.id, "on_hold", NOW, {}, {}, [])
+    return hold_id
+
+
+def frame(rows: list[dict[str, str]], columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series([row.get(name, "") for row in rows], dtype=TEXT) for name in columns})
+
+
+def change_set(**changes: list[dict[str, str]]) -> ChangeSet:
+    """Rows of `operation` and values; what a row had before is under the column's name with `was_` before it, else as it is now."""
+    frames, before = {}, {}
+    for name, rows in changes.items():
+        entity = ENTITIES[name]
+        further = ("from_section_id", "from_school_id") if any("from_section_id" in row for row in rows) else ()
+        frames[name] = frame(rows, (*entity.columns, "operation", *further))
+        held_before = [{} if row["operation"] == "created" else {c: row.get(f"was_{c}", row.get(c, "")) for c in entity.values} for row in rows]
+        before[name] = frame(held_before, entity.values)
+    return ChangeSet(frames, before, {}, {})
+
+
+def apply(engine: Engine, changes: ChangeSet, district: str = "acme", run: int = 1, now: datetime = NOW) -> None:
+    with database.writing(engine) as connection:
+        upserter.apply(connection, district, run, changes, now)
+
+
+def current(engine: Engine, entity: str, district: str = "acme") -> dict[tuple[str, ...], dict[str, Any]]:
+    """Key → all that the roster holds of one entity."""
+    with database.reading(engine) as connection:
+        rows = rosters.current(connection, district).entities[entity].to_dict("records")
+    return {tuple(row[name] for name in ENTITIES[entity].key): row for row in rows}
+
+
+def stamps(engine: Engine, table: str, **key: str) -> tuple[Any, ...]:
+    live = tables.rosters[table]
+    with database.reading(engine) as connection:
+        row = select(live.c.active, live.c.first_seen_run, live.c.last_changed_run, live.c.deactivated_at)
+        return tuple(connection.execute(row.where(*(live.c[name] == value for name, value in key.items()))).one())
+
+
+# ---------------------------------------------------------------- the schema and its faults
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(engine: Engine) -> None:
+    with database.reading(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), tables.metadata) == []
+    seen = inspect(engine)
+    for table in tables.metadata.tables.values():
+        assert {each["name"] for each in seen.get_check_constraints(table.name)} == {str(each.name) for each in table.constraints if "ck_" in str(each.name)}
+        assert seen.get_pk_constraint(table.name)["constrained_columns"] == [column.name for column in table.primary_key]
+
+
+def test_a_schema_is_upgraded_once_and_then_left_alone(engine: Engine) -> None:
+    add(engine, "acme")
+    database.upgrade(engine)
+    database.check(engine)
+    assert [each.id for each in ledger.districts(engine)] == ["acme"]
+
+
+def test_a_database_without_tables_says_how_to_make_them(database_url: str) -> None:
+    with pytest.raises(StoreError, match="run `sftp-ingest database upgrade`"):
+        database.check(database.open_engine(database_url))
+
+
+def test_a_schema_newer_than_the_program_is_refused(engine: Engine) -> None:
+    with database.writing(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for question in (database.check, database.upgrade):
+        with pytest.raises(StoreError, match="newer than this program"):
+            question(engine)
+
+
+def test_every_spelling_of_a_postgresql_url_is_the_same(postgres_url: str) -> None:
+    for spelling in ("postgres://", "postgresql://", "postgresql+psycopg://"):
+        engine = database.open_engine(postgres_url.replace("postgresql://", spelling))
+        with database.reading(engine) as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+        engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["mysql://here/db", "nonsense", "sqlite://", "sqlite:///:memory:"])
+def test_a_url_of_no_use_is_a_fault_of_the_configuration(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url"):
+        database.open_engine(url)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"folder of the database does not exist: .*/absent"):
+        database.open_engine(f"sqlite:///{tmp_path}/absent/x.db")
+
+
+def test_a_file_that_is_no_database_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("Student_id,First_name\n" * 100)
+    with pytest.raises(StoreError, match="not a SQLite database") as told:
+        database.check(database.open_engine(f"sqlite:///{tmp_path}/x.db"))
+    assert not told.value.transient
+
+
+def test_a_server_that_is_not_there_is_worth_another_try() -> None:
+    with pytest.raises(StoreError, match="does not answer") as told:
+        database.check(database.open_engine("postgresql://nobody@127.0.0.1:1/none"))
+    assert told.value.transient
+
+
+def test_a_locked_database_is_worth_another_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    engine = database.open_engine(f"sqlite:///{tmp_path}/x.db")
+    with database.writing(engine), pytest.raises(StoreError, match="locked by another process") as told, database.writing(engine):
+        pass
+    assert told.value.transient
+
+
+def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
+    with database.writing(engine) as connection:
+        connection.execute(insert(tables.districts), {"id": "x", "name": "", "created_at": NOW, "password_hash": "", "authorized_keys": "", "paused": False})
+        assert ledger.districts(engine) == []
+    assert [each.id for each in ledger.districts(engine)] == ["x"]
+
+
+def test_a_lost_connection_is_worth_another_try(engine: Engine) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no connection to lose")
+    with pytest.raises(StoreError) as told, database.writing(engine) as connection:
+        mine = connection.scalar(text("SELECT pg_backend_pid()"))
+        with engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": mine})
+        connection.execute(text("SELECT 1"))
+    assert told.value.transient
+
+
+def test_a_fault_never_quotes_a_row(engine: Engine) -> None:
+    add(engine, "acme")
+    secret = {"operation": "created", "sis_id": "4711", "first_name": "Priscilla", "email": "p@example.org", "ext": "{not json, Priscilla"}
+    twice = change_set(students=[{**secret, "ext": ""}] * 2)
+    broken = change_set(section_teachers=[{"operation": "created", "section_id": "4711", "teacher_id": "Priscilla", "position": "11"}])
+    for changes in (twice, broken) if engine.dialect.name == "sqlite" else (twice, broken, change_set(students=[secret])):
+        with pytest.raises(StoreError) as told:
+            apply(engine, changes)
+        assert not re.search("4711|Priscilla|example", f"{told.value}")
+        assert told.value.__suppress_context__
+
+
+def test_a_moment_comes_back_in_utc_whatever_zone_it_was_told_in(engine: Engine) -> None:
+    moment = datetime.fromisoformat("2026-09-01T05:00:00.123456+02:00")
+    ledger.add_district(engine, "acme", "Acme", moment)
+    district = ledger.district(engine, "acme")
+    assert district is not None
+    assert district.created_at == moment
+    assert district.created_at.utcoffset() == timedelta(0)
+
+
+def test_a_moment_without_a_zone_is_refused(engine: Engine) -> None:
+    with pytest.raises(Exception, match="without its time zone"):
+        ledger.add_district(engine, "acme", "Acme", NOW.replace(tzinfo=None))
+
+
+# ---------------------------------------------------------------- districts and deliveries
+
+
+def test_a_district_is_kept_with_its_password_keys_and_pause(engine: Engine) -> None:
+    add(engine, "acme")
+    ledger.set_password_hash(engine, "acme", "$argon2id$x")
+    ledger.set_paused(engine, "acme", True)
+    for key in ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two\n", "ssh-ed25519 AAAA one"):
+        ledger.add_key(engine, "acme", key)
+    district = ledger.district(engine, "acme")
+    assert district is not None
+    assert (district.name, district.password_hash, district.paused) == ("Acme", "$argon2id$x", True)
+    assert district.keys == ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two")
+    assert ledger.districts(engine) == [district]
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "-acme", "a/b", "..", "a" * 64, "acme\n", "ä"])
+def test_a_district_cannot_be_called_what_no_folder_should_be(engine: Engine, name: str) -> None:
+    with pytest.raises(ConfigError):
+        ledger.add_district(engine, name, "Acme", NOW)
+
+
+def test_a_district_is_added_once(engine: Engine) -> None:
+    add(engine, "acme")
+    with pytest.raises(ConfigError, match="already"):
+        add(engine, "acme")
+
+
+def test_an_unknown_district_cannot_be_changed_nor_deliver(engine: Engine) -> None:
+    asked: list[Callable[[], object]] = [
+        lambda: ledger.set_paused(engine, "none", True),
+        lambda: ledger.set_password_hash(engine, "none", "x"),
+        lambda: ledger.add_key(engine, "none", "ssh-rsa B"),
+        lambda: ledger.record(engine, delivery("none"), NOW),
+    ]
+    for ask in asked:
+        with pytest.raises(ConfigError, match="no district none"):
+            ask()
+    assert ledger.district(engine, "none") is None
+
+
+def test_two_lines_are_not_one_key(engine: Engine) -> None:
+    add(engine, "acme")
+    with pytest.raises(ConfigError, match="one line"):
+        ledger.add_key(engine, "acme", "ssh-rsa A\nssh-rsa B")
+
+
+def test_a_delivery_recorded_twice_is_one_run(engine: Engine) -> None:
+    add(engine, "acme")
+    assert ledger.record(engine, delivery(), NOW) == ledger.record(engine, delivery(), LATER)
+    assert ledger.pending_count(engine) == 1
+    assert ledger.delivery(engine, "d1") == delivery()
+
+
+def test_a_delivery_recorded_by_many_at_once_is_one_run(engine: Engine) -> None:
+    add(engine, "acme")
+    with ThreadPoolExecutor(8) as crowd:
+        assert len(set(crowd.map(lambda _: ledger.record(engine, delivery(), NOW), range(16)))) == 1
+
+
+def test_deliveries_come_newest_first(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    for name, received_at in (("b", LATER), ("a", NOW)):
+        ledger.record(engine, delivery("acme", name, received_at), NOW)
+    assert [each.id for each in ledger.deliveries(engine, "acme")] == ["b", "a"]
+    last = ledger.last_delivery(engine, "acme")
+    assert last is not None
+    assert last.id == "b"
+    assert ledger.last_delivery(engine, "bond") is None
+
+
+def test_the_last_applied_delivery_is_remembered_with_its_files_shapes(engine: Engine) -> None:
+    add(engine, "acme")
+    assert ledger.last_applied(engine, "acme") is None
+    run = claimed(engine, delivery())
+    shapes = {"students.csv": FileShape(("student_id", "school_id"), terminated=False), "staff.csv": FileShape(())}
+    with database.writing(engine) as connection:
+        ledger.save_headers(connection, "d1", shapes)
+        ledger.close(connection, run.id, "on_hold", NOW, {}, {}, [])
+    close(engine, claimed(engine, delivery(name="d2", received_at=LATER)), "refused")
+    assert ledger.last_applied(engine, "acme") == (delivery(), shapes)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def test_the_oldest_run_is_claimed_first_and_then_no_other_of_its_district(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    first, second, third = (ledger.record(engine, delivery(*each), NOW) for each in (("acme", "d1"), ("acme", "d2"), ("bond", "d3")))
+    run = ledger.claim(engine, "me", LATER)
+    assert run is not None
+    assert (run.id, run.state, run.attempts, run.started_at) == (first, "running", 1, LATER)
+    assert ledger.claim(engine, "me", LATER, district="acme") is None
+    assert ledger.claim(engine, "me", LATER, run=second) is None
+    other = ledger.claim(engine, "me", LATER)
+    assert other is not None
+    assert other.id == third
+    assert ledger.claim(engine, "me", LATER) is None
+    assert [each.id for each in ledger.running(engine)] == [first, third]
+    close(engine, run)
+    again = ledger.claim(engine, "me", LATER)
+    assert again is not None
+    assert again.id == second
+
+
+def test_one_run_is_won_by_exactly_one_of_many_threads(engine: Engine) -> None:
+    add(engine, "acme")
+    start = Barrier(8)
+
+    def try_to_win(name: str) -> SyncRun | None:
+        start.wait()
+        return ledger.claim(engine, name, NOW)
+
+    for night in range(5):
+        ledger.record(engine, delivery(name=f"d{night}", received_at=NOW + timedelta(days=night)), NOW)
+        with ThreadPoolExecutor(8) as crowd:
+            won = [run for run in crowd.map(try_to_win, "abcdefgh") if run]
+        assert len(won) == 1
+        close(engine, won[0])
+
+
+def claim_all(url: str, name: str) -> list[tuple[int, str]]:
+    """What a worker process does in the next test: claims until nothing is left, and sees whether its district is its own."""
+    engine = database.open_engine(url)
+    done = []
+    while ledger.pending_count(engine):
+        run = ledger.claim(engine, name, NOW)
+        if run is None:
+            continue
+        assert [each.id for each in ledger.running(engine) if each.district == run.district] == [run.id]
+        close(engine, run)
+        done.append((run.id, run.district))
+    engine.dispose()
+    return done
+
+
+def test_many_processes_share_the_runs_and_never_a_district(engine: Engine, database_url: str) -> None:
+    add(engine, "acme", "bond", "cole")
+    expected = {ledger.record(engine, delivery(name, f"{name}{night}"), NOW) for night in range(8) for name in ("acme", "bond", "cole")}
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as crowd:
+        done = [each for share in crowd.map(claim_all, [database_url] * 4, "abcd") for each in share]
+    assert sorted(run for run, _ in done) == sorted(expected)
+
+
+def test_the_database_itself_refuses_a_second_running_run(engine: Engine) -> None:
+    add(engine, "acme")
+    claimed(engine, delivery())
+    ledger.record(engine, delivery(name="d2"), NOW)
+    with pytest.raises(StoreError, match="someone else"), database.writing(engine) as connection:
+        connection.execute(update(tables.sync_runs).values(state="running"))
+
+
+def test_a_run_given_back_waits_for_its_time(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    ledger.requeue(engine, run.id, LATER)
+    assert ledger.claim(engine, "me", NOW) is None
+    again = ledger.claim(engine, "me", LATER)
+    assert again is not None
+    assert again.attempts == 2
+
+
+def test_only_a_running_run_can_be_closed_or_given_back(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    close(engine, run)
+    with pytest.raises(StoreError, match=f"run {run.id} is not running"):
+        close(engine, run)
+    with pytest.raises(StoreError, match=f"run {run.id} is not running"):
+        ledger.requeue(engine, run.id, NOW)
+
+
+def test_a_closed_run_tells_all_that_was_done_and_found(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    found = [
+        finding("school_unknown", "students.csv", "School_id", range(2, 5000), values=("0012", 'a"b,é'), hint="lost zeros"),
+        finding("parent_rejected", "enrollments.csv", lines=[7], cause="school_unknown|students.csv|School_id|0012"),
+    ]
+    counts = {"students": Counts(existing=10, created=3, waiting=1)}
+    with database.writing(engine) as connection:
+        ledger.close(connection, run.id, "failed", LATER, counts, {"load": 0.25}, found, "the disk is full")
+    closed = ledger.run(engine, run.id)
+    assert closed is not None
+    assert (closed.state, closed.outcome, closed.finished_at, closed.error) == ("closed", "failed", LATER, "the disk is full")
+    assert closed.counts == counts
+    assert closed.seconds == {"load": 0.25}
+    assert ledger.findings(engine, run.id) == tuple(found)
+    assert ledger.runs(engine) == ledger.runs(engine, "acme") == [closed]
+    assert ledger.runs(engine, "bond") == []
+    assert ledger.run(engine, 999) is None
+
+
+def test_runs_come_newest_first_and_not_all(engine: Engine) -> None:
+    add(engine, "acme")
+    made = [ledger.record(engine, delivery(name=f"d{night}"), NOW) for night in range(4)]
+    assert [each.id for each in ledger.runs(engine, limit=3)] == made[:0:-1]
+
+
+# ---------------------------------------------------------------- holds
+
+
+def test_a_released_hold_is_a_new_run_with_that_approval_and_no_other(engine: Engine) -> None:
+    add(engine, "acme")
+    hold_id = held(engine, delivery())
+    record = ledger.holds(engine, "acme", "open")[0]
+    assert (record.id, record.state, record.hold.scope) == (hold_id, "open", {"students": 40})
+    assert record.hold.reasons == (HoldReason("students", "", "removed", 40, 100),)
+    run = ledger.claim(engine, "me", LATER, run=ledger.release(engine, hold_id, "Ada", LATER))
+    assert run is not None
+    assert (run.delivery, run.approved_digest) == ("d1", "digest of d1")
+    decided = ledger.hold_of(engine, record.run)
+    assert decided is not None
+    assert (decided.state, decided.decided_by, decided.decided_at) == ("released", "Ada", LATER)
+    assert ledger.hold_of(engine, run.id) is None
+
+
+def test_a_hold_is_decided_once(engine: Engine) -> None:
+    add(engine, "acme")
+    hold_id = held(engine, delivery())
+    ledger.discard(engine, hold_id, "Ada", NOW)
+    with pytest.raises(HoldError, match="discarded already"):
+        ledger.release(engine, hold_id, "Bob", NOW)
+    with pytest.raises(HoldError, match="no hold 999"):
+        ledger.discard(engine, 999, "Bob", NOW)
+    assert ledger.pending_count(engine) == 0
+
+
+def test_a_hold_released_by_many_at_once_makes_one_run(engine: Engine) -> None:
+    add(engine, "acme")
+    hold_id = held(engine, delivery())
+
+    def try_to_release(name: str) -> int:
+        try:
+            return ledger.release(engine, hold_id, name, NOW)
+        except HoldError:
+            return 0
+
+    with ThreadPoolExecutor(8) as crowd:
+        assert len([run for run in crowd.map(try_to_release, "abcdefgh") if run]) == 1
+    assert ledger.pending_count(engine) == 1
+
+
+def test_a_newer_delivery_supersedes_the_open_holds_of_older_ones(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    discarded, older = held(engine, delivery(name="d0")), held(engine, delivery(name="d1"))
+    ledger.discard(engine, discarded, "Ada", NOW)
+    elsewhere = held(engine, delivery("bond", "d2"))
+    close(engine, claimed(engine, delivery(name="d3", received_at=LATER)))
+    assert {each.id: each.state for each in ledger.holds(engine)} == {discarded: "discarded", older: "superseded", elsewhere: "open"}
+
+
+def test_the_run_of_an_older_delivery_leaves_a_newer_hold_open(engine: Engine) -> None:
+    add(engine, "acme")
+    newer = held(engine, delivery(name="d2", received_at=LATER))
+    close(engine, claimed(engine, delivery(name="d1")), "superseded")
+    assert [(each.id, each.state) for each in ledger.holds(engine)] == [(newer, "open")]
+
+
+# ---------------------------------------------------------------- rosters
+
+
+def test_an_empty_district_has_an_empty_frame_of_every_entity(engine: Engine) -> None:
+    with database.reading(engine) as connection:
+        roster = rosters.current(connection, "none")
+    assert list(roster.entities) == list(ENTITIES)
+    for name, entity in ENTITIES.items():
+        assert list(roster.entities[name].columns) == [*entity.columns, "active"]
+        assert len(roster.entities[name]) == 0
+
+
+def test_every_value_of_every_entity_comes_back_as_it_was_written(engine: Engine) -> None:
+    add(engine, "acme")
+    rows: dict[str, list[dict[str, str]]] = {}
+    for name, entity in ENTITIES.items():
+        rows[name] = [
+            {
+                "operation": "created",
+                **dict.fromkeys(entity.key, f"{text}#{number}"),
+                **{c: AWKWARD[(number + at) % len(AWKWARD)] for at, c in enumerate(entity.values)},
+            }
+            for number, text in enumerate(AWKWARD)
+        ]
+        for number, row in enumerate(rows[name]):
+            row.update({c: f'{{ "b": "{number}",\t"a":1.0, "b": "Žé\\u00e9\\n" }}' for c in ("ext", "school_ids", "other_phones") if c in entity.values})
+            row.update({"position": str(number % 10 + 1)} if "position" in entity.values else {})
+        rows[name].append({"operation": "created", **dict.fromkeys(entity.key, "only its key")})
+    apply(engine, change_set(**rows))
+    with database.reading(engine) as connection:
+        roster = rosters.current(connection, "acme")
+    for name, entity in ENTITIES.items():
+        got = roster.entities[name]
+        assert list(got.dtypes) == [*[TEXT] * len(entity.columns), bool]
+        assert got.index.equals(pd.RangeIndex(len(got)))
+        assert not got.isna().to_numpy().any()
+        assert got["active"].all()
+        wanted = frame(rows[name], entity.columns)
+        key = list(entity.key)
+        pd.testing.assert_frame_equal(
+            got.drop(columns="active").sort_values(key).reset_index(drop=True), wanted.sort_values(key).reset_index(drop=True), check_names=False
+        )
+
+
+def test_absence_is_null_in_the_tables(engine: Engine) -> None:
+    add(engine, "acme")
+    apply(engine, change_set(students=[{"operation": "created", "sis_id": "1", "first_name": "Ada"}]))
+    users = tables.rosters["users"]
+    with database.reading(engine) as connection:
+        row = connection.execute(select(users.c.first_name, users.c.last_name, users.c.ext, users.c.title)).one()
+        raw = connection.scalar(text("SELECT count(*) FROM users WHERE ext IS NULL AND last_name IS NULL"))
+    assert tuple(row) == ("Ada", None, None, None)
+    assert raw == 1
+
+
+def test_a_record_goes_through_its_whole_life(engine: Engine) -> None:
+    add(engine, "acme")
+    ada = {"sis_id": "1", "first_name": "Ada", "school_id": "A", "email": "ada@x"}
+    apply(engine, change_set(students=[{"operation": "created", **ada}]), run=1)
+    assert stamps(engine, "users", sis_id="1") == (True, 1, 1, None)
+
+    apply(engine, change_set(students=[{"operation": "updated", **ada, "email": ""}]), run=2)
+    assert current(engine, "students")["1",]["email"] == ""
+    assert stamps(engine, "users", sis_id="1") == (True, 1, 2, None)
+
+    apply(engine, change_set(students=[{"operation": "moved", **ada, "school_id": "B"}]), run=3)
+    assert current(engine, "students")["1",]["school_id"] == "B"
+
+    apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "1"}]), run=4, now=LATER)
+    assert stamps(engine, "users", sis_id="1") == (False, 1, 4, LATER)
+    left = current(engine, "students")["1",]
+    assert (left["first_name"], left["school_id"], left["active"]) == ("Ada", "B", False)
+
+    apply(engine, change_set(students=[{"operation": "reactivated", **ada, "first_name": "Ada M."}]), run=5)
+    assert stamps(engine, "users", sis_id="1") == (True, 1, 5, None)
+    assert current(engine, "students")["1",]["first_name"] == "Ada M."
+
+
+def test_students_teachers_and_staff_of_one_id_are_three_people(engine: Engine) -> None:
+    add(engine, "acme")
+    one = {"operation": "created", "sis_id": "1"}
+    apply(engine, change_set(students=[{**one, "first_name": "S"}], teachers=[{**one, "first_name": "T"}], staff=[{**one, "first_name": "F"}]))
+    apply(engine, change_set(teachers=[{"operation": "deactivated", "sis_id": "1"}]), run=2)
+    seen = {name: current(engine, name)["1",] for name in ("students", "teachers", "staff")}
+    assert {name: (row["first_name"], row["active"]) for name, row in seen.items()} == {"students": ("S", True), "teachers": ("T", False), "staff": ("F", True)}
+
+
+def test_a_moved_enrollment_leaves_its_old_place_and_takes_a_new_or_a_former_one(engine: Engine) -> None:
+    add(engine, "acme")
+    places = [("a", "1"), ("b", "2"), ("c", "2")]
+    apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": p, "school_id": "A"} for s, p in places]))
+    apply(engine, change_set(enrollments=[{"operation": "deactivated", "section_id": "c", "student_id": "2"}]), run=2)
+    moves = [
+        {"operation": "moved", "section_id": "c", "student_id": "2", "school_id": "B", "from_section_id": "b", "from_school_id": "A"},
+        {"operation": "moved", "section_id": "d", "student_id": "1", "school_id": "A", "from_section_id": "a", "from_school_id": "A"},
+        {"operation": "created", "section_id": "e", "student_id": "3", "school_id": "A"},
+    ]
+    apply(engine, change_set(enrollments=moves), run=3, now=LATER)
+    active = {key: row["school_id"] for key, row in current(engine, "enrollments").items() if row["active"]}
+    assert active == {("c", "2"): "B", ("d", "1"): "A", ("e", "3"): "A"}
+    assert stamps(engine, "enrollments", section_id="b") == (False, 1, 3, LATER)
+    assert stamps(engine, "enrollments", section_id="c") == (True, 1, 3, None)
+    assert stamps(engine, "enrollments", section_id="d") == (True, 3, 3, None)
+
+
+def test_a_student_may_move_into_the_place_that_another_move_of_theirs_leaves(engine: Engine) -> None:
+    add(engine, "acme")
+    apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": "1"} for s in "ab"]))
+    chain = [{"operation": "moved", "section_id": new, "student_id": "1", "from_section_id": old} for old, new in ("ab", "bc")]
+    apply(engine, change_set(enrollments=chain), run=2)
+    assert {key: row["active"] for key, row in current(engine, "enrollments").items()} == {("a", "1"): False, ("b", "1"): True, ("c", "1"): True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"students": [{"operation": "updated", "sis_id": "absent"}]},
+        {"students": [{"operation": "deactivated", "sis_id": "gone"}]},
+        {"students": [{"operation": "reactivated", "sis_id": "1"}]},
+        {"students": [{"operation": "updated", "sis_id": "gone"}]},
+        {"students": [{"operation": "created", "sis_id": "1"}]},
+        {"enrollments": [{"operation": "moved", "section_id": "b", "student_id": "1", "from_section_id": "absent"}]},
+        {"enrollments": [{"operation": "moved", "section_id": "a", "student_id": "2", "from_section_id": "b"}]},
+    ],
+)
+def test_a_roster_that_changed_under_the_run_stays_as_it_is(engine: Engine, changes: Mapping[str, Any]) -> None:
+    add(engine, "acme")
+    apply(engine, change_set(students=[{"operation": "created", "sis_id": each} for each in ("1", "gone")]))
+    apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "gone"}]))
+    apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": "2"} for s in "ab"]))
+    before = [current(engine, name) for name in ENTITIES]
+    with pytest.raises(StoreError) as told:
+        apply(engine, change_set(schools=[{"operation": "created", "school_id": "A"}], **changes), run=2)
+    assert told.value.transient
+    assert [current(engine, name) for name in ENTITIES] == before
+
+
+def test_a_failure_after_the_last_row_undoes_all_of_them(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    changes = change_set(students=[{"operation": "created", "sis_id": "1"}])
+    with pytest.raises(IngestError, match="pulled"), database.writing(engine) as connection:
+        upserter.apply(connection, "acme", run.id, changes, NOW)
+        upserter.record_changes(connection, "acme", run.id, changes, baseline=False)
+        ledger.close(connection, run.id, "successful", NOW, {}, {}, [])
+        raise IngestError("the plug was pulled")
+    assert current(engine, "students") == {}
+    assert [each.id for each in ledger.running(engine)] == [run.id]
+
+
+def test_one_connection_applies_one_set_after_another(engine: Engine) -> None:
+    add(engine, "acme")
+    with database.writing(engine) as connection:
+        for run in range(1, 4):
+            operation = "created" if run == 1 else "updated"
+            people = {name: [{"operation": operation, "sis_id": "1", "first_name": str(run)}] for name in ("students", "teachers")}
+            upserter.apply(connection, "acme", run, change_set(**people), NOW)
+    assert current(engine, "teachers")["1",]["first_name"] == "3"
+
+
+def test_districts_with_the_same_ids_do_not_touch_each_other(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    person = {"operation": "created", "sis_id": "1"}
+    enrolled = {"operation": "created", "section_id": "a", "student_id": "1"}
+    for name in ("acme", "bond"):
+        apply(engine, change_set(students=[{**person, "first_name": name}], enrollments=[enrolled]), district=name)
+    bond = [current(engine, name, "bond") for name in ENTITIES]
+    moved = {"operation": "moved", "section_id": "b", "student_id": "1", "from_section_id": "a"}
+    apply(engine, change_set(students=[{"operation": "updated", "sis_id": "1", "first_name": "x"}], enrollments=[moved]), run=2)
+    apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "1"}]), run=3)
+    assert [current(engine, name, "bond") for name in ENTITIES] == bond
+    assert current(engine, "students")["1",] == {**dict.fromkeys(ENTITIES["students"].columns, ""), "sis_id": "1", "first_name": "x", "active": False}
+
+
+def test_a_roster_is_only_for_a_known_district(engine: Engine) -> None:
+    with pytest.raises(StoreError, match="breaks a rule"):
+        apply(engine, change_set(schools=[{"operation": "created", "school_id": "A"}]), district="none")
+
+
+# ---------------------------------------------------------------- the entries of changes
+
+
+def entries(connection: Connection) -> list[tuple[Any, ...]]:
+    table = tables.changes
+    columns = (table.c.sequence, table.c.entity, table.c.key, table.c.operation, table.c.before, table.c.after)
+    return [tuple(row) for row in connection.execute(select(*columns).order_by(table.c.run_id, table.c.sequence))]
+
+
+def test_every_change_is_entered_with_what_differs(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    ext = '{"ext.bus": "7\\n"}'
+    changes = change_set(
+        enrollments=[
+            {"operation": "moved", "section_id": "b", "student_id": "1", "school_id": "A", "from_section_id": "a", "from_school_id": "A"},
+            {"operation": "moved", "section_id": "c", "student_id": "2", "school_id": "B", "from_section_id": "a", "from_school_id": "A"},
+            {"operation": "created", "section_id": "d", "student_id": "3", "school_id": "A"},
+        ],
+        students=[
+            {"operation": "created", "sis_id": "1", "first_name": 'Ada "A"', "ext": ext},
+            {"operation": "updated", "sis_id": "2", "first_name": "Bo", "email": "", "was_email": "b@x"},
+            {"operation": "moved", "sis_id": "3", "school_id": "B", "was_school_id": "A"},
+            {"operation": "deactivated", "sis_id": "4", "first_name": "Di"},
+            {"operation": "reactivated", "sis_id": "5", "grade": "5", "was_grade": "4"},
+        ],
+    )
+    with database.writing(engine) as connection:
+        upserter.record_changes(connection, "acme", run.id, changes, baseline=False)
+        entered = entries(connection)
+    assert entered == [
+        (1, "students", {"sis_id": "1"}, "created", None, {"first_name": 'Ada "A"', "ext": ext}),
+        (2, "students", {"sis_id": "2"}, "updated", {"email": "b@x"}, {"email": ""}),
+        (3, "students", {"sis_id": "3"}, "moved", {"school_id": "A"}, {"school_id": "B"}),
+        (4, "students", {"sis_id": "4"}, "deactivated", {"active": True}, {"active": False}),
+        (5, "students", {"sis_id": "5"}, "reactivated", {"grade": "4", "active": False}, {"grade": "5", "active": True}),
+        (6, "enrollments", {"section_id": "b", "student_id": "1"}, "moved", {"section_id": "a"}, {"section_id": "b"}),
+        (7, "enrollments", {"section_id": "c", "student_id": "2"}, "moved", {"section_id": "a", "school_id": "A"}, {"section_id": "c", "school_id": "B"}),
+        (8, "enrollments", {"section_id": "d", "student_id": "3"}, "created", None, {"school_id": "A"}),
+    ]
+
+
+def test_the_first_roster_is_one_entry(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    changes = change_set(schools=[{"operation": "created", "school_id": "A"}], students=[{"operation": "created", "sis_id": each} for each in "123"])
+    with database.writing(engine) as connection:
+        upserter.record_changes(connection, "acme", run.id, changes, baseline=True)
+        assert entries(connection) == [(1, "all", {}, "baseline", None, {"schools": 1, "students": 3})]
+
+
+def test_more_changes_than_one_block_are_numbered_through(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upserter, "_ROWS", 7)
+    monkeypatch.setattr(rosters, "_ROWS", 7)
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    changes = change_set(students=[{"operation": "created", "sis_id": f"{number:03}"} for number in range(50)])
+    with database.writing(engine) as connection:
+        upserter.apply(connection, "acme", run.id, changes, NOW)
+        upserter.record_changes(connection, "acme", run.id, changes, baseline=False)
+        assert [(each[0], each[2]["sis_id"]) for each in entries(connection)] == [(number + 1, f"{number:03}") for number in range(50)]
+    assert len(current(engine, "students")) == 50
+
+
+def test_a_frames_own_index_plays_no_part(engine: Engine) -> None:
+    add(engine, "acme")
+    run = claimed(engine, delivery())
+    changes = change_set(students=[{"operation": "created", "sis_id": "1"}, {"operation": "created", "sis_id": "2"}])
+    lined = ChangeSet({name: each.set_axis([9, 4]) for name, each in changes.changes.items()}, changes.before, {}, {})
+    with database.writing(engine) as connection:
+        upserter.apply(connection, "acme", run.id, lined, NOW)
+        upserter.record_changes(connection, "acme", run.id, lined, baseline=False)
+        assert [json.dumps(each[2]) for each in entries(connection)] == ['{"sis_id": "1"}', '{"sis_id": "2"}']
+
+
+def test_a_vendors_engineer_reads_the_file_with_plain_sqlite(engine: Engine, tmp_path: Path) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("this is about the file")
+    add(engine, "acme")
+    apply(engine, change_set(students=[{"operation": "created", "sis_id": "1", "ext": '{"a": 1}'}]))
+    apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "1"}]), run=2)
+    with sqlite3.connect(tmp_path / "sftp-ingest.db") as plain:
+        row = plain.execute("SELECT role, json_extract(ext, '$.a'), active, date(deactivated_at) FROM users").fetchone()
+    assert row == ("student", 1, 0, "2026-09-01")

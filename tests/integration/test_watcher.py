@@ -1,0 +1,146 @@
+"""The doorbell, rung by real files and by a real upload."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from sftp_ingest.config import Config, Server
+from sftp_ingest.intake import inbox, server
+from sftp_ingest.intake.watcher import Doorbell
+from sftp_ingest.model import District
+
+
+class Rings(list[str]):
+    """What has rung so far."""
+
+    def wait(self) -> set[str]:
+        """The districts that rang, once one has and it is quiet again."""
+        until = time.monotonic() + 10
+        while not self and time.monotonic() < until:
+            time.sleep(0.01)
+        return self.heard()
+
+    def heard(self) -> set[str]:
+        """The districts that rang within a moment; what comes later is a new story."""
+        time.sleep(0.3)
+        heard = set(self)
+        self.clear()
+        return heard
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Path:
+    for name in ("springfield", "shelbyville"):
+        (tmp_path / "homes" / name / "reports").mkdir(parents=True)
+    return tmp_path / "homes"
+
+
+@pytest.fixture
+def rings(homes: Path) -> Iterator[Rings]:
+    rung = Rings()
+    doorbell = Doorbell(homes, rung.append)
+    doorbell.start()
+    yield rung
+    doorbell.stop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda home: (home / "students.csv").write_text("new"),
+        lambda home: (home / "old" / "students.csv").write_text("new"),
+        lambda home: (home / "teachers.csv").unlink(),
+        lambda home: (home / "teachers.csv").rename(home / "students.csv"),
+        lambda home: (home / "2026").mkdir(),
+    ],
+    ids=["written", "written in a folder", "removed", "renamed", "folder made"],
+)
+def test_a_change_in_a_home_rings_for_its_district(homes: Path, change: Callable[[Path], object]) -> None:
+    home = homes / "springfield"
+    (home / "old").mkdir()
+    (home / "teachers.csv").write_text("x")
+    rings = Rings()
+    doorbell = Doorbell(homes, rings.append)
+    doorbell.start()
+    change(home)
+    assert rings.wait() == {"springfield"}
+    doorbell.stop()
+
+
+def test_a_home_made_later_rings_too(homes: Path, rings: Rings) -> None:
+    (homes / "ogdenville").mkdir()
+    assert rings.wait() == {"ogdenville"}
+    (homes / "ogdenville" / "students.csv").write_text("new")
+    assert rings.wait() == {"ogdenville"}
+
+
+def test_reading_listing_and_sealing_do_not_ring(homes: Path, rings: Rings) -> None:
+    home = homes / "springfield"
+    (home / "students.csv").write_text("new")
+    assert rings.wait() == {"springfield"}
+    (home / "students.csv").read_text()
+    list(home.iterdir())
+    state = inbox.settled(home, 0, time.time() + 60)
+    assert state is not None
+    assert inbox.seal(home, homes.parent / "deliveries", "springfield", state, datetime.now(UTC), None)
+    assert rings.heard() == set()
+
+
+def test_reports_do_not_ring(homes: Path, rings: Rings) -> None:
+    report = homes / "springfield" / "reports" / "latest.html"
+    report.with_suffix(".tmp").write_text("all is well")
+    report.with_suffix(".tmp").replace(report)
+    report.unlink()
+    assert rings.heard() == set()
+
+
+def test_an_upload_rings_and_a_download_does_not(homes: Path, tmp_path: Path, rings: Rings) -> None:
+    config = Config(tmp_path / "sftp-ingest.toml", tmp_path, "", server=Server(host="127.0.0.1", port=0))
+    server.make_host_key(config.host_key)
+    district = District("springfield", "Springfield", datetime.now(UTC), server.hash_password("secret"))
+
+    async def go() -> None:
+        listener = await server.listen(config, {"springfield": district}.get, lambda _: None)
+        how = {"username": "springfield", "password": "secret", "client_keys": None, "known_hosts": None, "config": None}
+        async with asyncssh.connect("127.0.0.1", listener.port, **how) as connection, connection.start_sftp_client() as sftp:
+            async with sftp.open("students.csv", "wb") as file:
+                await file.write(b"new")
+            assert await asyncio.to_thread(rings.wait) == {"springfield"}
+            await sftp.listdir("/")
+            async with sftp.open("students.csv", "rb") as file:
+                await file.read()
+            assert await asyncio.to_thread(rings.heard) == set()
+        await listener.drain(0)
+
+    asyncio.run(go())
+
+
+def test_it_is_alive_between_start_and_stop(tmp_path: Path) -> None:
+    doorbell = Doorbell(tmp_path / "homes", lambda _: None)
+    assert not doorbell.alive
+    doorbell.start()
+    assert doorbell.alive
+    doorbell.stop()
+    assert not doorbell.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_it_is_not_alive_once_a_ring_has_failed(tmp_path: Path) -> None:
+    def fail(district: str) -> None:
+        raise RuntimeError(district)
+
+    doorbell = Doorbell(tmp_path / "homes", fail)
+    doorbell.start()
+    (tmp_path / "homes" / "springfield").mkdir()
+    until = time.monotonic() + 10
+    while doorbell.alive and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not doorbell.alive
+    doorbell.stop()

@@ -1,0 +1,144 @@
+"""The guard: what waits, what flows, and what a release lets through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sftp_ingest.config import Settings
+from sftp_ingest.model import FileShape, Roster
+from sftp_ingest.sync import Plan, empty_roster
+from tests.unit.districts import Files, applied, content, enrollment, planned, section, small, student
+
+LIMITED = Settings()
+
+
+def night(folder: Path, files: Files, now: Roster, approved: str = "", before: dict[str, FileShape] | None = None) -> Plan:
+    return planned(folder, files, now, settings=LIMITED, approved=approved, before=before)
+
+
+def first(folder: Path, files: Files) -> Roster:
+    return applied(empty_roster(), planned(folder, files))
+
+
+def without(files: Files, gone: set[int]) -> Files:
+    ids = {f"{number:04}" for number in gone}
+    return files | {
+        "students": [row for row in files["students"] if row["Student_id"] not in ids],
+        "enrollments": [row for row in files["enrollments"] if row["Student_id"] not in ids],
+    }
+
+
+def test_ten_may_leave_whatever_the_share(tmp_path: Path) -> None:
+    files = small(20)
+    now = first(tmp_path, files)
+    plan = night(tmp_path, without(files, set(range(2, 12))), now)
+    assert plan.hold is None
+    assert plan.counts["students"].deactivated == 10
+
+
+def test_more_than_ten_and_more_than_a_tenth_wait(tmp_path: Path) -> None:
+    files = small(60)
+    now = first(tmp_path, files)
+    plan = night(tmp_path, without(files, set(range(2, 14))), now)
+    assert plan.outcome == "on_hold"
+    assert plan.hold is not None
+    assert any(reason.entity == "students" and reason.kind == "removed" and (reason.count, reason.total) == (12, 60) for reason in plan.hold.reasons)
+    assert plan.counts["students"].deactivated == 0
+    assert plan.counts["students"].waiting == 12
+    assert plan.counts["enrollments"].deactivated == 0, "nobody's classes are emptied while his removal waits"
+
+
+def test_a_school_that_empties_waits_though_the_district_is_large(tmp_path: Path) -> None:
+    files = small(200)
+    tiny = [student(number, School_id="0013") for number in range(201, 221)]
+    files["schools"].append({"School_id": "0013", "School_name": "Tiny", "School_number": "13"})
+    files["students"] += tiny
+    files["enrollments"] += [enrollment("s3", number) for number in range(201, 221)]
+    now = first(tmp_path, files)
+    plan = night(tmp_path, without(files, set(range(201, 213))), now)
+    assert plan.hold is not None
+    assert [(reason.entity, reason.school, reason.count, reason.total) for reason in plan.hold.reasons if reason.entity == "students"] == [
+        ("students", "0013", 12, 20)
+    ]
+
+
+def test_additions_and_corrections_flow_while_removals_wait(tmp_path: Path) -> None:
+    files = small(60)
+    now = first(tmp_path, files)
+    files = without(files, set(range(2, 14)))
+    files["students"][0]["Grade"] = "8"
+    files["students"].append(student(99))
+    files["enrollments"].append(enrollment("s1", 99))
+    plan = night(tmp_path, files, now)
+    assert plan.outcome == "on_hold"
+    assert (plan.counts["students"].updated, plan.counts["students"].created, plan.counts["enrollments"].created) == (1, 1, 1)
+
+
+def test_ids_that_lost_their_zeros_wait_on_both_sides(tmp_path: Path) -> None:
+    files = small(60)
+    now = first(tmp_path, files)
+    for table in ("students", "enrollments"):
+        for row in files[table]:
+            row["Student_id"] = row["Student_id"].lstrip("0")
+    plan = night(tmp_path, files, now)
+    assert plan.hold is not None
+    assert "rekeyed" in {reason.kind for reason in plan.hold.reasons}
+    assert plan.flowing is not None and plan.flowing.empty
+    assert content(applied(now, plan)) == content(now)
+
+
+def test_enrollments_wait_for_the_sections_that_they_join(tmp_path: Path) -> None:
+    """All sections get other ids: their enrollments would be moves, which no limit counts; but they wait for their sections."""
+    files = small(60)
+    files["sections"] = [section(f"s{number}", "0011", "t1", "Math") for number in range(1, 21)]
+    files["enrollments"] = [{"School_id": "0011", "Section_id": f"s{number % 20 + 1}", "Student_id": f"{number:04}"} for number in range(1, 61)]
+    now = first(tmp_path, files)
+    for row in files["sections"] + files["enrollments"]:
+        row["Section_id"] = "x" + row["Section_id"]
+    plan = night(tmp_path, files, now)
+    assert plan.hold is not None
+    assert plan.hold.scope["enrollments"] == 60
+    assert plan.flowing is not None and plan.flowing.empty
+
+
+def test_a_release_belongs_to_exactly_what_waited(tmp_path: Path) -> None:
+    files = small(60)
+    now = first(tmp_path, files)
+    held = night(tmp_path, without(files, set(range(2, 14))), now)
+    assert held.hold is not None
+    now = applied(now, held)
+    released = night(tmp_path, without(files, set(range(2, 14))), now, approved=held.hold.digest)
+    assert (released.outcome, released.counts["students"].deactivated) == ("successful", 12)
+    other = night(tmp_path, without(files, set(range(2, 15))), now, approved=held.hold.digest)
+    assert other.outcome == "on_hold"
+
+
+def test_the_digest_does_not_depend_on_what_flows(tmp_path: Path) -> None:
+    files = small(60)
+    now = first(tmp_path, files)
+    one = night(tmp_path, without(files, set(range(2, 14))), now)
+    files["students"][0]["Grade"] = "8"
+    other = night(tmp_path, without(files, set(range(2, 14))), now)
+    assert one.hold is not None and other.hold is not None
+    assert one.hold.digest == other.hold.digest
+
+
+def test_a_column_shifted_over_everybody_waits(tmp_path: Path) -> None:
+    files = small(60)
+    now = first(tmp_path, files)
+    for row in files["students"]:
+        row["First_name"] = row["Last_name"]
+    plan = night(tmp_path, files, now)
+    assert plan.hold is not None
+    assert [(reason.entity, reason.kind) for reason in plan.hold.reasons] == [("students", "updated")]
+    assert plan.counts["students"].updated == 0
+
+
+def test_no_removal_flows_on_a_night_when_a_column_is_gone(tmp_path: Path) -> None:
+    files = small(20)
+    now = first(tmp_path, files)
+    before = {"students.csv": FileShape((*(name.lower() for name in files["students"][0]), "gender"))}
+    plan = night(tmp_path, without(files, {2}), now, before=before)
+    assert plan.hold is not None
+    assert ("students", "headers") in {(reason.entity, reason.kind) for reason in plan.hold.reasons}
+    assert plan.counts["students"].deactivated == 0
