@@ -31,7 +31,7 @@ $(VENV)/.installed: requirements.lock setup.cfg
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --editable '.[test]'
-	build/lock/bin/python -m pip freeze --exclude-editable > requirements.lock
+	build/lock/bin/python -m pip freeze --all --exclude-editable | grep -v "^pip==" > requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist demo-home *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,7 +27,7 @@ COLUMNS = ("created", "updated", "moved", "deactivated", "reactivated", "rejecte
 ENTITIES = ("schools", "teachers", "staff", "students", "sections", "enrollments", "contacts")
 TITLES = {1: "everything is new", 2: "some people change, some move, some leave", 3: "some leave, one returns, and a dozen faults"}
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 def command(home: Path, *arguments: str, text: str | None = None) -> Any:
@@ -69,13 +69,14 @@ def wait_for_run(home: Path, number: int, daemon: subprocess.Popen[bytes]) -> Ma
 
 def table_of(run: Mapping[str, Any], night: int) -> Table:
     """What the night did, an entity a line."""
-    table = Table(title=f"Night {night}: {TITLES[night]}. {run['outcome'].replace('_', ' ').capitalize()}.", title_justify="left", header_style="bold")
-    table.add_column("")
-    for column in ("existing", *COLUMNS):
-        table.add_column("held" if column == "waiting" else column, justify="right")
+    title = f"Night {night}: {TITLES[night]}. {run['outcome'].replace('_', ' ').capitalize()}."
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column("held" if column == "waiting" else column, justify="right", no_wrap=True)
     for entity in ENTITIES:
         counts = run["counts"][entity]
-        table.add_row(entity, *(f"{counts[column]:,}" if counts[column] else "·" for column in ("existing", *COLUMNS)))
+        table.add_row(entity, *(f"{counts[column]:,}" if counts[column] else "·" for column in COLUMNS))
     return table
 
 
