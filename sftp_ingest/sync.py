@@ -77,7 +77,7 @@ def plan(
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
-        verdict = validator.validate(frames, rules, strict=settings.strict, standing=_standing(now))
+        verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
     if verdict.refused:
         return Plan("refused", verdict.findings, _counts(verdict, now, None, None), None, None, frames.shapes)
     with stages.stage("assemble"):
@@ -129,15 +129,16 @@ def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress
     return planned.outcome
 
 
-def _standing(now: Roster) -> dict[str, pa.Array]:
-    """The ids that the district has now, of the tables that others refer to."""
-    standing = {}
+def _known(now: Roster) -> dict[str, validator.Ids]:
+    """The district's ids, of the tables that others refer to."""
+    known = {}
     for name in ("schools", "teachers", "students", "sections"):
-        if name in now.entities:
-            frame = now.entities[name]
-            ids = frame.loc[frame["active"].to_numpy(dtype=bool), ENTITIES[name].key[0]]
-            standing[name] = pa.array(ids.to_list(), pa.string())
-    return standing
+        frame = now.entities[name]
+        ids = frame[ENTITIES[name].key[0]]
+        known[name] = validator.Ids(
+            standing=pa.array(ids[frame["active"].to_numpy(dtype=bool)].to_list(), pa.string()), ever=pa.array(ids.to_list(), pa.string())
+        )
+    return known
 
 
 def _shrunk(verdict: Verdict, rules: contract.Contract) -> set[str]:

@@ -31,8 +31,17 @@ VOCABULARY = frozenset({"grade", "gender", "flag"})
 """Types whose cells may be shown: they say nothing of a person alone."""
 
 Mask = npt.NDArray[np.bool_]
-Standing = Mapping[str, pa.Array]
-"""Table → ids that the district has now. A row may refer to a record whose own row was rejected tonight, if it stands from before."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Of one table: the ids that the district has now, and all that it ever had, those that left among them."""
+
+    standing: pa.Array
+    ever: pa.Array
+
+
+_NO_IDS = Ids(pa.array([], pa.string()), pa.array([], pa.string()))
 
 _SINGULAR = {"schools": "school", "students": "student", "teachers": "teacher", "sections": "section"}
 
@@ -46,6 +55,8 @@ class _Rows:
     frame: pd.DataFrame
     cause: npt.NDArray[np.int32]
     labels: list[str] = field(default_factory=list)
+    doubted: dict[str, pd.Index] = field(default_factory=dict)
+    """Key column → lines whose cell names a record that never was, so that whom the row meant is unknown."""
 
     @property
     def kept(self) -> Mask:
@@ -68,7 +79,7 @@ class _Court:
     """What all tables share while a delivery is judged."""
 
     strict: bool
-    standing: Standing
+    known: Mapping[str, Ids]
     findings: list[Finding]
     done: dict[str, _Rows] = field(default_factory=dict)
     unread: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -82,9 +93,9 @@ class _Court:
         return found
 
 
-def validate(frames: Frames, contract: Contract, *, strict: bool = False, standing: Standing | None = None) -> Verdict:
-    """Judge every row. `standing` are the ids that the district has now, by table; without it only tonight's rows count as known."""
-    court = _Court(strict, standing or {}, list(frames.findings), unread=frames.unread)
+def validate(frames: Frames, contract: Contract, *, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
+    """Judge every row. `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight."""
+    court = _Court(strict, known or {}, list(frames.findings), unread=frames.unread)
     for name, table in contract.tables.items():
         if name not in frames.tables:
             continue
@@ -193,9 +204,10 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     cells = rows.column(reference.column)
     believed = parent.column(parent.table.key[0]).filter(pa.array(parent.kept))
     rejected = parent.column(parent.table.key[0]).filter(pa.array(~parent.kept))
-    unread = pa.array(court.unread[reference.table].iloc[:, 0].dropna().to_list(), pa.string())
-    standing = court.standing.get(reference.table, pa.array([], pa.string()))
-    excused = standing.filter(pc.is_in(standing, value_set=pa.concat_arrays([rejected, unread])))
+    ids = court.known.get(reference.table, _NO_IDS)
+    seen = _seen(parent, court.unread[reference.table]).iloc[:, 0]
+    # a row whose id cannot be read may be anybody's: then all that stand are excused
+    excused = ids.standing if seen.isna().any() else ids.standing.filter(pc.is_in(ids.standing, value_set=_arrow(seen)))
     known = pa.concat_arrays([believed, excused])
     wrong = ~_is_in(cells, known) & pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
     if reference.also:
@@ -213,7 +225,9 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
         _reject_with_parents(court, rows, names[reference.column], cells, inherited, parent)
     unknown = wrong & ~inherited
     if unknown.any():
-        _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, standing]))
+        if reference.column in rows.table.key:
+            rows.doubted[reference.column] = rows.frame.index[unknown & ~_is_in(cells, ids.ever)]
+        _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, ids.standing]))
 
 
 def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Array, mask: Mask, parent: _Rows) -> None:
@@ -327,8 +341,10 @@ def _check_sections_have_students(court: _Court) -> None:
 
 
 def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:
-    """Keys of rejected rows, those of the frame and those that never got into it; a blank part speaks for any value."""
+    """Keys of rejected rows, those of the frame and those that never got into it; a blank or doubted part speaks for any value."""
     rejected = rows.frame.loc[~rows.kept, list(rows.table.key)]
+    for column, lines in rows.doubted.items():
+        rejected[column] = rejected[column].mask(rejected.index.isin(lines))
     return pd.concat([rejected.mask(rejected == ""), unread], ignore_index=True)
 
 

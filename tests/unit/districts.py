@@ -10,8 +10,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from sftp_ingest.config import Settings
-from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Limits, Roster
+from sftp_ingest.model import ENTITIES, DeliveredFile, Delivery, FileShape, Limits, Roster
+from sftp_ingest.roster.loader import TEXT
 from sftp_ingest.sync import Plan, empty_roster, plan
 
 Rows = list[dict[str, str]]
@@ -114,11 +117,6 @@ def planned(
 def applied(now: Roster, made: Plan) -> Roster:
     """The roster after the change set, by the plainest means: dicts."""
     assert made.flowing is not None
-    from sftp_ingest.model import ENTITIES
-    from sftp_ingest.roster.loader import TEXT
-
-    import pandas as pd
-
     entities = {}
     for name, entity in ENTITIES.items():
         held = now.entities[name]

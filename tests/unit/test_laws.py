@@ -10,14 +10,15 @@ from tempfile import TemporaryDirectory
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from sftp_ingest.model import ENTITIES, Roster
 from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import Files, applied, content, csv_of, enrollment, planned, section, small, student
 
 SECTIONS = ("s1", "s2", "s3")
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# no shrinking: each example is a whole night, and the districts are small as they are
+QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 @st.composite
@@ -125,6 +126,8 @@ SPOILERS: dict[str, Spoiler] = {
 @given(files=districts(), chance=st.randoms(use_true_random=False))
 def test_a_rejected_row_removes_nobody(table: str, spoiler: str, files: Files, chance: random.Random) -> None:
     """Whatever is done to one row of a file: nothing at all is deactivated by it."""
+    if (table, spoiler) == ("sections", "a section that is unknown"):
+        return  # that row is valid: it says that a section left and another came
     now = roster_of(files)
     lines = csv_of(files[table]).split(b"\n")
     victim = chance.randrange(1, len(lines) - 1)
