@@ -8,8 +8,8 @@ import sys
 import structlog
 
 
-def set_up_logging(form: str) -> None:
-    """Log to standard error as `text` or `json`, with UTC times. asyncssh and APScheduler speak only from warnings on."""
+def set_up_logging(form: str, *, quiet: bool = False) -> None:
+    """Log to standard error as `text` or `json`, with UTC times, when `quiet` only warnings. Libraries speak only from warnings on."""
     renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -18,7 +18,7 @@ def set_up_logging(form: str) -> None:
     ]
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -44,7 +44,7 @@ def init(
     if not settings.host_key.exists():
         fingerprint = server.make_host_key(settings.host_key)
         shared.out.print(f"host key     {fingerprint}", highlight=False, soft_wrap=True)
-    set_up_logging(settings.log_format)
+    set_up_logging(settings.log_format, quiet=True)
     database.upgrade(database.open_engine(settings.database_url))
     shared.out.print(f"config       {settings.file}", highlight=False, soft_wrap=True)
     shared.out.print(f"data         {settings.data}", highlight=False, soft_wrap=True)
@@ -85,6 +85,6 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
 def database_upgrade(config_path: ConfigOption = None) -> None:
     """Bring the tables to this program's version."""
     settings = config.load(config.locate(config_path))
-    set_up_logging(settings.log_format)
+    set_up_logging(settings.log_format, quiet=True)
     database.upgrade(database.open_engine(settings.database_url))
     shared.out.print("the tables are this program's")

@@ -43,7 +43,7 @@ class Opened:
 def opened(path: Path | None) -> Opened:
     """Open what --config names. Raises ConfigError or StoreError with what to do."""
     settings = config.load(config.locate(path))
-    set_up_logging(settings.log_format)
+    set_up_logging(settings.log_format, quiet=True)
     engine = database.open_engine(settings.database_url)
     database.check(engine)
     return Opened(settings, engine)
