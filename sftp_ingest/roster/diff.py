@@ -25,6 +25,9 @@ MEMBERSHIPS: Mapping[str, Mapping[str, str]] = {
 }
 """Records that end with either of the records they join: column → the entity that it names."""
 
+PART_OF: Mapping[str, str] = {"contacts": "student_id", "section_teachers": "section_id"}
+"""Records that are told in the row of another: where that row is rejected, they are kept with it, which needs no finding of its own."""
+
 REFERENCES: Mapping[str, Mapping[str, str]] = {
     "students": {"school_id": "schools"},
     "teachers": {"school_id": "schools"},
@@ -122,7 +125,10 @@ def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
         others = [other for other in side.entity.key if other != column]
         half = seen.loc[~blank[column] & blank[others].all(axis=1), column] if others else seen.iloc[:0, 0]
         if len(half):
-            side.kept |= side.missing & _is_in(side.now[column], _arrow(half))
+            spoken_for = side.missing & _is_in(side.now[column], _arrow(half))
+            side.kept |= spoken_for
+            if column == PART_OF.get(side.entity.name):
+                by_name |= spoken_for
     if blank.all(axis=1).any():
         side.kept |= side.missing
     withheld = int((side.kept & ~by_name).sum())

@@ -355,6 +355,20 @@ def test_many_processes_share_the_runs_and_never_a_district(engine: Engine, data
     assert sorted(run for run, _ in done) == sorted(expected)
 
 
+def test_who_claims_while_another_claim_of_the_district_is_being_written_waits_and_gets_nothing(engine: Engine) -> None:
+    add(engine, "acme")
+    first, second = (ledger.record(engine, delivery(name=name), NOW) for name in ("d1", "d2"))
+    row = tables.districts.c.id
+    with ThreadPoolExecutor(1) as other:
+        with database.writing(engine) as connection:
+            connection.execute(select(row).where(row == "acme").with_for_update(key_share=True))
+            connection.execute(update(tables.sync_runs).where(tables.sync_runs.c.id == first).values(state="running"))
+            waiting = other.submit(ledger.claim, engine, "me", NOW, run=second)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        assert waiting.result(timeout=30) is None
+
+
 def test_the_database_itself_refuses_a_second_running_run(engine: Engine) -> None:
     add(engine, "acme")
     claimed(engine, delivery())
@@ -512,6 +526,14 @@ def test_every_value_of_every_entity_comes_back_as_it_was_written(engine: Engine
         pd.testing.assert_frame_equal(
             got.drop(columns="active").sort_values(key).reset_index(drop=True), wanted.sort_values(key).reset_index(drop=True), check_names=False
         )
+
+
+def test_a_line_break_inside_a_value_is_no_end_of_a_row_wherever_the_reading_is_split(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rosters, "_BLOCK_BYTES", 1000)
+    add(engine, "acme")
+    names = {f"{number:03}": "\n" * (number % 40) + '",\n"' for number in range(400)}
+    apply(engine, change_set(terms=[{"operation": "created", "term_id": key, "name": name} for key, name in names.items()]))
+    assert {key[0]: row["name"] for key, row in current(engine, "terms").items()} == names
 
 
 def test_absence_is_null_in_the_tables(engine: Engine) -> None:
