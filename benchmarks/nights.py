@@ -78,7 +78,9 @@ def main() -> None:
             server.psql(f"CREATE DATABASE {name}")
             found["PostgreSQL"].append(one_round(nights, server.get_uri().replace("/postgres?", f"/{name}?")))
         server.cleanup()
-    print(f"{options.students:,} students, medians of {options.rounds}; Python {platform.python_version()}, {os.cpu_count()} processors, {platform.machine()}\n")
+    print(
+        f"{options.students:,} students, medians of {options.rounds}; Python {platform.python_version()}, {os.cpu_count()} processors, {platform.machine()}\n"
+    )
     print(f"{'':12}{'':17}{'rows/s':>10}{'run s':>8}{'wall s':>8}{'peak MB':>9}  stages")
     for kind, rounds in found.items():
         for index, (title, _) in enumerate(NIGHTS):

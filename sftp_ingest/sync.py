@@ -17,7 +17,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
-from sftp_ingest.roster import clever, contract, diff, holds, loader, validator
+from sftp_ingest.roster import arrow, clever, contract, diff, holds, loader, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -174,5 +174,5 @@ def _counts(verdict: Verdict, now: Roster, change_set: ChangeSet | None, review:
 def empty_roster() -> Roster:
     """What a district has before its first delivery."""
     return Roster(
-        {name: pd.DataFrame({column: pd.array([], dtype=loader.TEXT) for column in entity.columns}).assign(active=False) for name, entity in ENTITIES.items()}
+        {name: pd.DataFrame({column: pd.array([], dtype=arrow.TEXT) for column in entity.columns}).assign(active=False) for name, entity in ENTITIES.items()}
     )

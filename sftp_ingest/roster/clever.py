@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, Roster, Verdict
+from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
-from sftp_ingest.roster.loader import TEXT
 
 TEACHER_COLUMNS = ("teacher_id", *(f"teacher_{position}_id" for position in range(2, 11)))
 TERM_COLUMNS = ("term_name", "term_start", "term_end")

@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
-from sftp_ingest.roster.loader import TEXT
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 
-Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 MEMBERSHIPS: Mapping[str, Mapping[str, str]] = {
@@ -90,12 +89,7 @@ def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
 
 
 def _table(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
-    return pa.table({column: _arrow(frame[column]) for column in columns})
-
-
-def _arrow(series: pd.Series) -> pa.Array:
-    array = pa.chunked_array(series.array.__arrow_array__())
-    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+    return pa.table({column: array_of(frame[column]) for column in columns})
 
 
 def key_of(table: pa.Table, key: Sequence[str]) -> pa.Array:
@@ -118,14 +112,14 @@ def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
     blank = seen.isna()
     whole = seen[~blank.any(axis=1)]
     if len(whole):
-        table = pa.table({column: _arrow(whole[column]) for column in side.entity.key})
-        side.kept |= side.missing & _is_in(key_of(side.now, side.entity.key), key_of(table, side.entity.key))
+        table = pa.table({column: array_of(whole[column]) for column in side.entity.key})
+        side.kept |= side.missing & is_in(key_of(side.now, side.entity.key), key_of(table, side.entity.key))
     by_name = side.kept.copy()
     for column in side.entity.key:
         others = [other for other in side.entity.key if other != column]
         half = seen.loc[~blank[column] & blank[others].all(axis=1), column] if others else seen.iloc[:0, 0]
         if len(half):
-            spoken_for = side.missing & _is_in(side.now[column], _arrow(half))
+            spoken_for = side.missing & is_in(side.now[column], array_of(half))
             side.kept |= spoken_for
             if column == PART_OF.get(side.entity.name):
                 by_name |= spoken_for
@@ -146,7 +140,7 @@ def _end_memberships(sides: Mapping[str, _Side]) -> None:
             gone = sides[parent]
             if gone.leaving.any():
                 left = gone.now[gone.entity.key[0]].filter(pa.array(gone.leaving)).combine_chunks()
-                side.kept &= ~_is_in(side.now[column], left)
+                side.kept &= ~is_in(side.now[column], left)
 
 
 def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
@@ -164,16 +158,11 @@ def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
                     needed.append(sides[name].now[column].filter(pa.array(sides[name].kept & sides[name].missing)))
                 elif name in now.entities:
                     held = now.entities[name]
-                    needed.append(pa.chunked_array([_arrow(held.loc[held["active"].to_numpy(dtype=bool), column])]))
-        still = side.leaving & _is_in(side.now[side.entity.key[0]], pa.chunked_array([chunk for each in needed for chunk in each.chunks], pa.string()))
+                    needed.append(pa.chunked_array([array_of(held.loc[held["active"].to_numpy(dtype=bool), column])]))
+        still = side.leaving & is_in(side.now[side.entity.key[0]], pa.chunked_array([chunk for each in needed for chunk in each.chunks], pa.string()))
         if still.any():
             side.kept |= still
             yield finding("parent_kept", parent, count=int(still.sum()))
-
-
-def _is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> Mask:
-    found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)
-    return found
 
 
 # ---------------------------------------------------------------- what changes

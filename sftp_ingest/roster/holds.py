@@ -11,13 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
+from sftp_ingest.roster.arrow import Mask
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
-
-Mask = npt.NDArray[np.bool_]
 
 REKEYED_SHARE = 0.5
 """Where at least this share of the removed comes anew in the same scope, ids have changed rather than people left."""

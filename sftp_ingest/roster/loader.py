@@ -17,10 +17,8 @@ from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames
 from sftp_ingest.roster import lines
+from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table, normalised
-
-TEXT = pd.ArrowDtype(pa.string())
-"""The type of every column of every frame."""
 
 WIDEST = 2_000
 """More columns than this are no roster file."""

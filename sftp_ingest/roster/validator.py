@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import Frames, Verdict
 from sftp_ingest.roster import values
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
-from sftp_ingest.roster.loader import TEXT
 
 SHOWN_VALUES = 10
 """How many distinct values of an id or vocabulary column a finding shows."""
@@ -29,8 +29,6 @@ SEPARATE_VALUES = 20
 
 VOCABULARY = frozenset({"grade", "gender", "flag"})
 """Types whose cells may be shown: they say nothing of a person alone."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class _Rows:
         return kept
 
     def column(self, name: str) -> pa.Array:
-        return _arrow(self.frame[name])
+        return array_of(self.frame[name])
 
     def lines(self, mask: Mask) -> list[int]:
         return [int(line) for line in self.frame.index[np.flatnonzero(mask)[:SAMPLE_LINES]]]
@@ -175,21 +173,16 @@ def _checks(each: Field) -> list[pap.Check]:
 
 
 def _filled(series: pd.Series) -> pd.Series:
-    return pd.Series(pc.not_equal(_arrow(series), "").to_numpy(zero_copy_only=False), index=series.index)
+    return pd.Series(pc.not_equal(array_of(series), "").to_numpy(zero_copy_only=False), index=series.index)
 
 
 def _like(pattern: str) -> Callable[[pd.Series], pd.Series]:
     expression = f"^(?:{pattern})?$"
 
     def check(series: pd.Series) -> pd.Series:
-        return pd.Series(pc.match_substring_regex(_arrow(series), expression).to_numpy(zero_copy_only=False), index=series.index)
+        return pd.Series(pc.match_substring_regex(array_of(series), expression).to_numpy(zero_copy_only=False), index=series.index)
 
     return check
-
-
-def _arrow(series: pd.Series) -> pa.Array:
-    array = pa.chunked_array(series.array.__arrow_array__())
-    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
 
 
 # ---------------------------------------------------------------- references
@@ -207,11 +200,11 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     ids = court.known.get(reference.table, _NO_IDS)
     seen = _seen(parent, court.unread[reference.table]).iloc[:, 0]
     # a row whose id cannot be read may be anybody's: then all that stand are excused
-    excused = ids.standing if seen.isna().any() else ids.standing.filter(pc.is_in(ids.standing, value_set=_arrow(seen)))
+    excused = ids.standing if seen.isna().any() else ids.standing.filter(pc.is_in(ids.standing, value_set=array_of(seen)))
     known = pa.concat_arrays([believed, excused])
-    wrong = ~_is_in(cells, known) & pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
+    wrong = ~is_in(cells, known) & pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
     if reference.also:
-        wrong &= ~_is_in(pc.utf8_lower(cells), pa.array(reference.also, pa.string()))
+        wrong &= ~is_in(pc.utf8_lower(cells), pa.array(reference.also, pa.string()))
     if not wrong.any():
         return
     if reference.optional:
@@ -220,13 +213,13 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
         return
     wrong &= rows.kept
-    inherited = wrong & _is_in(cells, rejected)
+    inherited = wrong & is_in(cells, rejected)
     if inherited.any():
         _reject_with_parents(court, rows, names[reference.column], cells, inherited, parent)
     unknown = wrong & ~inherited
     if unknown.any():
         if reference.column in rows.table.key:
-            rows.doubted[reference.column] = rows.frame.index[unknown & ~_is_in(cells, ids.ever)]
+            rows.doubted[reference.column] = rows.frame.index[unknown & ~is_in(cells, ids.ever)]
         _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, ids.standing]))
 
 
@@ -335,7 +328,7 @@ def _check_sections_have_students(court: _Court) -> None:
     sections, enrollments = court.done.get("sections"), court.done.get("enrollments")
     if sections is None or enrollments is None:
         return
-    empty = sections.kept & ~_is_in(sections.column("section_id"), enrollments.column("section_id"))
+    empty = sections.kept & ~is_in(sections.column("section_id"), enrollments.column("section_id"))
     if empty.any():
         court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
 
@@ -346,11 +339,6 @@ def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:
     for column, lines in rows.doubted.items():
         rejected[column] = rejected[column].mask(rejected.index.isin(lines))
     return pd.concat([rejected.mask(rejected == ""), unread], ignore_index=True)
-
-
-def _is_in(cells: pa.Array, of: pa.Array) -> Mask:
-    found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)
-    return found
 
 
 def _distinct(cells: pa.Array, mask: Mask) -> list[str]:

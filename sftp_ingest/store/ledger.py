@@ -17,6 +17,9 @@ from sftp_ingest.model import Counts, DeliveredFile, Delivery, District, FileSha
 from sftp_ingest.store import tables
 from sftp_ingest.store.database import reading, writing
 
+_APPLIED: tuple[Outcome, ...] = ("successful", "unchanged", "on_hold")
+"""Outcomes after which the roster is what the delivery says, but for what waits."""
+
 DISTRICT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """What a district may be called: its id is a log-in name and the name of a folder."""
 
@@ -130,7 +133,7 @@ def last_delivery(engine: Engine, district_id: str) -> Delivery | None:
 
 def last_applied(engine: Engine, district_id: str) -> tuple[Delivery, Mapping[str, FileShape]] | None:
     """The delivery that the roster came from last, and the shapes of its files by name; None before the first."""
-    applied = tables.sync_runs.c.outcome.in_(("successful", "unchanged", "on_hold"))
+    applied = tables.sync_runs.c.outcome.in_(_APPLIED)
     query = (
         select(tables.deliveries)
         .join(tables.sync_runs, tables.sync_runs.c.delivery_id == tables.deliveries.c.id)
@@ -216,7 +219,7 @@ def close(
     findings: Iterable[Finding],
     error: str = "",
 ) -> None:
-    """Ends a running run, with its findings, in the caller's transaction; holds of the district's older deliveries are superseded.
+    """Ends a running run, with its findings, in the caller's transaction; where the delivery was applied, holds of older ones are superseded.
 
     Raises StoreError where the run is not running (any more): the caller's transaction must not be kept then.
     """
@@ -225,6 +228,8 @@ def close(
     rows = [_finding_row(run_id, position, each) for position, each in enumerate(findings)]
     if rows:
         connection.execute(insert(tables.findings), rows)
+    if outcome not in _APPLIED:  # a delivery that was not believed takes no older one's place
+        return
     runs, holds, deliveries = tables.sync_runs, tables.holds, tables.deliveries
     this = select(deliveries.c.received_at, deliveries.c.district_id).join(runs, runs.c.delivery_id == deliveries.c.id).where(runs.c.id == run_id)
     received_at, district_id = connection.execute(this).one()

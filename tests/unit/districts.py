@@ -14,7 +14,7 @@ import pandas as pd
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import ENTITIES, DeliveredFile, Delivery, FileShape, Limits, Roster
-from sftp_ingest.roster.loader import TEXT
+from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.sync import Plan, empty_roster, plan
 
 Rows = list[dict[str, str]]
