@@ -70,13 +70,12 @@ def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False
     found = [_told(here, each) for each in ledger.districts(here.engine)]
     if as_json:
         return shared.print_json(found)
-    rows = shared.table("", "district", "name", "state", "last delivery", "last run", "outcome", "open hold")
+    rows = shared.table("district", "state", "last delivery", "run", "outcome", "hold", "name")
     for each in found:
-        state = f"overdue since {each['overdue_since'][:16]}" if each["overdue_since"] else each["state"]
-        rows.add_row(
-            *(str(value if value is not None else "") for value in (each["id"], each["name"], state, (each["last_delivery"] or "")[:16])),
-            *(str(value if value is not None else "") for value in (each["last_run"], each["last_outcome"], each["open_hold"])),
-        )
+        state = f"overdue since {each['overdue_since'][:16]}Z" if each["overdue_since"] else each["state"]
+        delivered = f"{each['last_delivery'][:16].replace('T', ' ')}Z" if each["last_delivery"] else ""
+        cells = (each["id"], state, delivered, each["last_run"], each["last_outcome"], each["open_hold"], each["name"])
+        rows.add_row(*("" if cell is None else str(cell) for cell in cells))
     shared.out.print(rows)
     return None
 

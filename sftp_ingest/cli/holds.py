@@ -39,11 +39,11 @@ def list_holds(
     found = ledger.holds(here.engine, district or None, None if state == "all" else state)
     if as_json:
         return shared.print_json([_told(each) for each in found])
-    rows = shared.table("", "hold", "run", "district", "since", "state", "why", "what waits")
+    rows = shared.table("hold", "run", "district", "since", "state", "why")
     for each in found:
-        why = "\n".join(reason.sentence for reason in each.hold.reasons)
-        waits = ", ".join(f"{count:,} {entity}" for entity, count in each.hold.scope.items())
-        rows.add_row(str(each.id), str(each.run), each.district, shared.instant(each.created_at), each.state, why, waits)
+        more = len(each.hold.reasons) - 1
+        why = each.hold.reasons[0].sentence + (f"; and {more} more" if more else "")
+        rows.add_row(str(each.id), str(each.run), each.district, shared.instant(each.created_at), each.state, why)
     shared.out.print(rows)
     return None
 

@@ -26,6 +26,7 @@ app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
 FolderArgument = Annotated[Path, typer.Argument(help="A folder with the district's CSV files.", show_default=False)]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", show_default=False)]
 
+_DONE = ("created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")
 _UNHAPPY = ("refused", "on_hold")
 
 
@@ -102,13 +103,10 @@ def list_runs(
     found = ledger.runs(here.engine, district or None, limit)
     if as_json:
         return shared.print_json([_run_told(each) for each in found])
-    rows = shared.table("", "run", "district", "finished", "outcome", "created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")
+    rows = shared.table("run", "district", "finished", "outcome", "what it did")
     for run in found:
-        total = _total(run)
-        rows.add_row(
-            str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state,
-            *(f"{total[name]:,}" for name in ("created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")),
-        )  # fmt: skip
+        did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE)
+        rows.add_row(str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state, did)
     shared.out.print(rows)
     return None
 

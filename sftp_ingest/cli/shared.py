@@ -62,17 +62,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(title: str, *columns: str) -> Table:
-    """An empty table in the house's style."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+def table(*columns: str) -> Table:
+    """An empty table in the house's style: only its last column may wrap."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        made.add_column(column)
+        made.add_column(column, no_wrap=column != columns[-1])
     return made
 
 
 def instant(moment: datetime | None) -> str:
     """A moment for people, in UTC."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+    return f"{moment:%Y-%m-%d %H:%M}Z" if moment else ""
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
