@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,8 +165,9 @@ class Runner:
         self._stopping.set()
         self._bell.set()
         self._thread.join()
+        deadline = time.monotonic() + grace
         for process in self._processes.values():
-            process.join(grace)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.terminate()
                 process.join()
