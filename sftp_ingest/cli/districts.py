@@ -26,10 +26,10 @@ GenerateOption = Annotated[bool, typer.Option("--generate-password", help="Make 
 
 
 @app.callback()
-def _list_by_default(context: typer.Context) -> None:
-    """Districts: who may deliver, and how they stand."""
+def _list_by_default(context: typer.Context, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Districts: who may deliver, and how they stand. Without a command: all of them."""
     if context.invoked_subcommand is None:
-        list_districts()
+        list_districts(config_path, as_json)
 
 
 @app.command("add")
@@ -104,31 +104,36 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
 
 
 @app.command("pause")
-def pause(district: DistrictArgument, config_path: ConfigOption = None) -> None:
+def pause(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Keep what the district uploads, and do not sync it."""
     here = shared.opened(config_path)
     ledger.set_paused(here.engine, district, True)
-    shared.out.print(f"{district} is paused; uploads are kept in its home", highlight=False)
+    shared.tell(f"{district} is paused; uploads are kept in its home", {"district": district, "paused": True}, as_json)
 
 
 @app.command("resume")
-def resume(district: DistrictArgument, config_path: ConfigOption = None) -> None:
+def resume(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Sync the district again, beginning with what lies in its home."""
     here = shared.opened(config_path)
     ledger.set_paused(here.engine, district, False)
-    shared.out.print(f"{district} is resumed", highlight=False)
+    shared.tell(f"{district} is resumed", {"district": district, "paused": False}, as_json)
 
 
 @app.command("set-password")
 def set_password(
-    district: DistrictArgument, password_stdin: PasswordOption = False, generate_password: GenerateOption = False, config_path: ConfigOption = None
+    district: DistrictArgument,
+    password_stdin: PasswordOption = False,
+    generate_password: GenerateOption = False,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Give the district another password; without an option it is asked for."""
     here = shared.opened(config_path)
     shared.known(here.engine, district)
     password = _password(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     ledger.set_password_hash(here.engine, district, server.hash_password(password))
-    shared.out.print(f"password {password}" if generate_password else f"{district} has a new password", highlight=False, soft_wrap=True)
+    sentence = f"password {password}" if generate_password else f"{district} has a new password"
+    shared.tell(sentence, {"district": district, "password": password if generate_password else True}, as_json)
 
 
 @app.command("add-key")
@@ -136,12 +141,14 @@ def add_key(
     district: DistrictArgument,
     key: Annotated[Path, typer.Argument(help="A file with OpenSSH public keys.", show_default=False)],
     config_path: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let the holder of a key log in."""
     here = shared.opened(config_path)
-    for line in _keys(key):
+    keys = _keys(key)
+    for line in keys:
         ledger.add_key(here.engine, district, line)
-    shared.out.print(f"{district} can log in with the key", highlight=False)
+    shared.tell(f"{district} can log in with the key", {"district": district, "keys": len(keys)}, as_json)
 
 
 def _told(here: Opened, district: District) -> dict[str, Any]:

@@ -21,10 +21,10 @@ ByOption = Annotated[str, typer.Option("--by", help="Who decides; else the user 
 
 
 @app.callback()
-def _list_by_default(context: typer.Context) -> None:
-    """Holds: what waits for a person."""
+def _list_by_default(context: typer.Context, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Holds: what waits for a person. Without a command: the open ones."""
     if context.invoked_subcommand is None:
-        list_holds()
+        list_holds(config_path=config_path, as_json=as_json, state="open", district="")
 
 
 @app.command("list")
@@ -78,10 +78,7 @@ def discard(hold: HoldArgument, by: ByOption = "", config_path: ConfigOption = N
     """Give up what waits; the roster stays as it is."""
     here = shared.opened(config_path)
     ledger.discard(here.engine, hold, by or getpass.getuser(), datetime.now(UTC))
-    if as_json:
-        return shared.print_json({"hold": hold, "state": "discarded"})
-    shared.out.print(f"hold {hold} is discarded", highlight=False)
-    return None
+    shared.tell(f"hold {hold} is discarded", {"hold": hold, "state": "discarded"}, as_json)
 
 
 def _told(each: HoldRecord) -> dict[str, Any]:

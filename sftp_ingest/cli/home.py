@@ -24,6 +24,7 @@ def init(
     port: Annotated[int, typer.Option(help="Port of the SFTP server.")] = 2222,
     host: Annotated[str, typer.Option(help="Address of the SFTP server.")] = "0.0.0.0",  # noqa: S104 -- meant to be reached
     database_url: Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://…")] = "sqlite:///sftp-ingest.db",
+    as_json: JsonOption = False,
 ) -> None:
     """Make a home folder: configuration, host key, database. What is there already stays."""
     from sftp_ingest.intake import server  # asyncssh takes a moment that only this command and serve need
@@ -41,14 +42,12 @@ def init(
     for each in (settings.homes, settings.deliveries, settings.locks):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.data.chmod(0o700)
-    if not settings.host_key.exists():
-        fingerprint = server.make_host_key(settings.host_key)
-        shared.out.print(f"host key     {fingerprint}", highlight=False, soft_wrap=True)
+    made = {"host_key": server.make_host_key(settings.host_key)} if not settings.host_key.exists() else {}
     set_up_logging(settings.log_format, quiet=True)
     database.upgrade(database.open_engine(settings.database_url))
-    shared.out.print(f"config       {settings.file}", highlight=False, soft_wrap=True)
-    shared.out.print(f"data         {settings.data}", highlight=False, soft_wrap=True)
-    shared.out.print("next         sftp-ingest districts add ID --password-stdin, then sftp-ingest serve", highlight=False, soft_wrap=True)
+    told = made | {"config": str(settings.file), "data": str(settings.data)}
+    lines = [f"{key:12} {value}" for key, value in told.items()]
+    shared.tell("\n".join([*lines, "next         sftp-ingest districts add ID --password-stdin, then sftp-ingest serve"]), told, as_json)
 
 
 def serve(config_path: ConfigOption = None) -> None:
@@ -82,9 +81,9 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
 
 
 @database_app.command("upgrade")
-def database_upgrade(config_path: ConfigOption = None) -> None:
+def database_upgrade(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Bring the tables to this program's version."""
     settings = config.load(config.locate(config_path))
     set_up_logging(settings.log_format, quiet=True)
     database.upgrade(database.open_engine(settings.database_url))
-    shared.out.print("the tables are this program's")
+    shared.tell("the tables are this program's", {"upgraded": True}, as_json)

@@ -85,10 +85,10 @@ def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bo
 
 
 @app.callback()
-def _list_by_default(context: typer.Context) -> None:
-    """Sync runs: what was done."""
+def _list_by_default(context: typer.Context, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Sync runs: what was done. Without a command: the last ones."""
     if context.invoked_subcommand is None:
-        list_runs()
+        list_runs(config_path=config_path, as_json=as_json, district="", limit=20)
 
 
 @app.command("list")

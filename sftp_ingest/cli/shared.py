@@ -62,6 +62,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def tell(sentence: str, result: Mapping[str, Any], as_json: bool) -> None:
+    """Print what was done: the sentence for people, or the result."""
+    if as_json:
+        print_json(dict(result))
+    else:
+        out.print(sentence, highlight=False, soft_wrap=True)
+
+
 def table(*columns: str) -> Table:
     """An empty table in the house's style: only its last column may wrap."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
