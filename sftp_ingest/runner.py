@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine
 
 from sftp_ingest.config import Config, load
-from sftp_ingest.errors import DeliveryError, IngestError, StoreError
+from sftp_ingest.errors import ConfigError, DeliveryError, IngestError, StoreError
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.model import Outcome, SyncReport, SyncRun
 from sftp_ingest.report import notify, summary
@@ -32,6 +32,9 @@ HISTORY = 30
 
 _IDLE_SECONDS = 1.0
 _BUSY_SECONDS = 0.1
+
+_CLAIM_TO_LOCK = timedelta(seconds=10)
+"""A run that was claimed so lately may not have its district's lock yet, and is not orphaned for that."""
 
 
 def me() -> str:
@@ -91,10 +94,10 @@ def _fail(engine: Engine, run: SyncRun, sentence: str) -> Outcome:
 
 
 def report_of(engine: Engine, run_id: int) -> SyncReport:
-    """The report of a run, from what the ledger knows. Raises StoreError where there is no such run."""
+    """The report of a run, from what the ledger knows. Raises ConfigError where there is no such run."""
     run = ledger.run(engine, run_id)
     if run is None:
-        raise StoreError(f"there is no run {run_id}")
+        raise ConfigError(f"there is no run {run_id}")
     district = ledger.district(engine, run.district)
     if district is None:
         raise DeliveryError(f"run {run_id} belongs to no district")
@@ -144,6 +147,7 @@ class Runner:
         self._context = multiprocessing.get_context("forkserver")
         # the fork server loads pandas once; a run then starts in milliseconds, and its memory goes with it
         self._context.set_forkserver_preload(["sftp_ingest.sync"])
+        self._next_take_up = time.monotonic() + config.runs.sweep_seconds
         self._thread = threading.Thread(target=self._live, name="runner", daemon=True)
 
     @property
@@ -152,8 +156,9 @@ class Runner:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Take up what an earlier daemon left, and begin."""
-        self._take_up()
+        """Take up what an earlier daemon left, and begin. Raises StoreError where the database does not answer."""
+        self._take_up(timedelta(0))
+        self._tell_what_was_not_told()
         self._thread.start()
 
     def wake(self) -> None:
@@ -179,6 +184,9 @@ class Runner:
             self._bell.clear()
             try:
                 self._reap()
+                if time.monotonic() > self._next_take_up:
+                    self._take_up(_CLAIM_TO_LOCK)
+                    self._next_take_up = time.monotonic() + self._config.runs.sweep_seconds
                 while len(self._processes) < self._config.runs.workers and not self._stopping.is_set() and self._begin():
                     pass
             except StoreError as fault:
@@ -206,12 +214,21 @@ class Runner:
             if run is not None and run.state == "running":
                 self._give_back(run, f"its process ended with {process.exitcode}")
 
-    def _take_up(self) -> None:
-        """Give back the runs of daemons of this machine that are no more: their district's lock is free."""
+    def _take_up(self, age: timedelta) -> None:
+        """Give back the runs, begun at least so long ago, whose process is no more: their district's lock is free."""
         for run in ledger.running(self._engine):
+            if run.id in self._processes or run.started_at is None or run.started_at > datetime.now(UTC) - age:
+                continue
             with district_lock(self._config, run.district) as ours:
                 if ours:
                     self._give_back(run, "its process is gone")
+
+    def _tell_what_was_not_told(self) -> None:
+        """Leave the report of a district's last run where a killed daemon closed the run and no longer came to tell it."""
+        for district in ledger.districts(self._engine):
+            last = next((run for run in ledger.runs(self._engine, district.id, limit=5) if run.state == "closed"), None)
+            if last is not None and not notify.is_left(last.id, self._config.homes / district.id):
+                _tell_district(self._config, self._engine, last.id)
 
     def _give_back(self, run: SyncRun, why: str) -> None:
         if self._stopping.is_set() or run.attempts < self._config.runs.attempts:

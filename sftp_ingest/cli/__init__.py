@@ -6,6 +6,7 @@ Exit codes: 0 done · 1 refused or held · 2 configuration or arguments · 3 a f
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
@@ -54,6 +55,9 @@ def main() -> None:
         _end(str(fault), 3)
     except KeyboardInterrupt:
         _end("interrupted", 130)
+    except Exception as fault:  # its message may quote a cell, so only its kind and place are told
+        print("".join(traceback.format_tb(fault.__traceback__)), file=sys.stderr, end="")
+        _end(f"a bug in sftp-ingest, or a fault of this machine: {type(fault).__name__}", 3)
 
 
 def _end(sentence: str, code: int) -> None:

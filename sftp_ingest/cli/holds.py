@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,18 @@ from sftp_ingest.store import ledger
 
 app = typer.Typer(help="Holds: what waits for a person.", invoke_without_command=True)
 
-HoldArgument = Annotated[int, typer.Argument(help="The hold's number.")]
+
+class State(StrEnum):
+    """Which holds to list."""
+
+    OPEN = "open"
+    RELEASED = "released"
+    DISCARDED = "discarded"
+    SUPERSEDED = "superseded"
+    ALL = "all"
+
+
+HoldArgument = Annotated[int, typer.Argument(help="The hold's number.", min=1, max=2**31 - 1)]
 ByOption = Annotated[str, typer.Option("--by", help="Who decides; else the user of this machine.")]
 
 
@@ -24,19 +36,21 @@ ByOption = Annotated[str, typer.Option("--by", help="Who decides; else the user 
 def _list_by_default(context: typer.Context, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Holds: what waits for a person. Without a command: the open ones."""
     if context.invoked_subcommand is None:
-        list_holds(config_path=config_path, as_json=as_json, state="open", district="")
+        list_holds(config_path=config_path, as_json=as_json, state=State.OPEN, district="")
 
 
 @app.command("list")
 def list_holds(
-    state: Annotated[str, typer.Option(help="open, released, discarded, superseded or all.")] = "open",
+    state: Annotated[State, typer.Option(help="Only in this state.")] = State.OPEN,
     district: Annotated[str, typer.Option(help="Only of this district.")] = "",
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Holds, newest first."""
     here = shared.opened(config_path)
-    found = ledger.holds(here.engine, district or None, None if state == "all" else state)
+    if district:
+        shared.known(here.engine, district)
+    found = ledger.holds(here.engine, district or None, None if state is State.ALL else state.value)
     if as_json:
         return shared.print_json([_told(each) for each in found])
     rows = shared.table("hold", "run", "district", "since", "state", "why")

@@ -13,7 +13,7 @@ import typer
 
 from sftp_ingest import runner
 from sftp_ingest.cli import shared
-from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
+from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, HtmlOption, JsonOption, RunArgument
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import inbox
@@ -24,7 +24,6 @@ from sftp_ingest.store import database, ledger
 app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
 
 FolderArgument = Annotated[Path, typer.Argument(help="A folder with the district's CSV files.", show_default=False)]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", show_default=False)]
 
 _DONE = ("created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")
 _UNHAPPY = ("refused", "on_hold")
@@ -94,12 +93,14 @@ def _list_by_default(context: typer.Context, config_path: ConfigOption = None, a
 @app.command("list")
 def list_runs(
     district: Annotated[str, typer.Option(help="Only of this district.")] = "",
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=100_000)] = 20,
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The last runs, newest first."""
     here = shared.opened(config_path)
+    if district:
+        shared.known(here.engine, district)
     found = ledger.runs(here.engine, district or None, limit)
     if as_json:
         return shared.print_json([_run_told(each) for each in found])
@@ -112,7 +113,7 @@ def list_runs(
 
 
 @app.command("show")
-def show(run: Annotated[int, typer.Argument(help="The run's number.")], config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+def show(run: RunArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """One run: its counts, findings and hold."""
     here = shared.opened(config_path)
     made = runner.report_of(here.engine, run)
@@ -122,9 +123,7 @@ def show(run: Annotated[int, typer.Argument(help="The run's number.")], config_p
     return None
 
 
-def report(
-    run: Annotated[int, typer.Argument(help="The run's number.")], html: HtmlOption = None, config_path: ConfigOption = None, as_json: JsonOption = False
-) -> None:
+def report(run: RunArgument, html: HtmlOption = None, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """The report of a run, as text, as JSON, or as one HTML file."""
     here = shared.opened(config_path)
     made = runner.report_of(here.engine, run)

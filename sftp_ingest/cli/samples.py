@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import JsonOption
+from sftp_ingest.errors import ConfigError
 
 
 def sample(
@@ -23,6 +24,9 @@ def sample(
 ) -> None:
     """Write the files of a made-up district, one folder a night."""
     from sftp_ingest import sample as generator  # numpy and pyarrow are not needed by other commands
+
+    if any(each.exists() and not each.is_dir() for each in (folder, *folder.parents)):
+        raise ConfigError(f"{folder} cannot be a folder: a file is in its place")
 
     with Progress(console=shared.err, transient=True, disable=not shared.err.is_terminal) as bar:
         task = bar.add_task("sample")

@@ -26,6 +26,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="The configuration; else $SFTP_INGEST_CONFIG, else ./sftp-ingest.toml.", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RunArgument = Annotated[int, typer.Argument(help="The run's number.", min=1, max=2**31 - 1)]
 DistrictArgument = Annotated[str, typer.Argument(help="The district's id.", show_default=False)]
 
 out = Console()
@@ -47,6 +48,17 @@ def opened(path: Path | None) -> Opened:
     engine = database.open_engine(settings.database_url)
     database.check(engine)
     return Opened(settings, engine)
+
+
+def _writable(path: Path | None) -> Path | None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ConfigError(
+            f"--html: {path} cannot be written, as {path.parent if not path.parent.is_dir() else path} is {'no' if not path.is_dir() else 'a'} folder"
+        )
+    return path
+
+
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", callback=_writable, show_default=False)]
 
 
 def known(engine: Engine, district: str) -> District:

@@ -44,6 +44,11 @@ def leave_in_home(report: SyncReport, home: Path) -> Path:
     return folder / f"{stem}.html"
 
 
+def is_left(run: int, home: Path) -> bool:
+    """Whether the report of the run lies in the home already."""
+    return any((home / FOLDER).glob(f"*-run-{run}.json"))
+
+
 def _write_whole(path: Path, content: str) -> None:
     """Write under a hidden name that the SFTP server never shows, then put it in place at once."""
     handle, name = tempfile.mkstemp(prefix=".upload-", dir=path.parent)

@@ -1,0 +1,306 @@
+"""The command line as an operator and a district's own staff meet it: what it prints, what it leaves alone, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sftp_ingest.config import FILE_NAME
+from tests.acceptance.conftest import Home, run_command
+from tests.unit.districts import csv_of, small, student
+
+COMMANDS = (
+    "", "init", "serve", "check", "sync", "report", "sample",
+    "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key",
+    "runs", "runs list", "runs show", "holds", "holds list", "holds show", "holds release", "holds discard",
+    "config", "config check", "database", "database upgrade",
+)  # fmt: skip
+COUNTS = {"rows", "created", "updated", "moved", "deactivated", "reactivated", "unchanged", "rejected"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home without a daemon; every test brings districts of its own."""
+    folder = tmp_path_factory.mktemp("operator")
+    made = Home.make(folder, f"sqlite:///{folder / 'sftp-ingest.db'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A folder with nothing wrong."""
+    return folder_of(tmp_path / "good", small())
+
+
+def folder_of(folder: Path, files: dict[str, list[dict[str, str]]]) -> Path:
+    """The tables as CSV files."""
+    folder.mkdir()
+    for name, rows in files.items():
+        (folder / f"{name}.csv").write_bytes(csv_of(rows))
+    return folder
+
+
+# ---------------------------------------------------------------- init, config, database
+
+
+def test_init_a_second_time_keeps_what_is_there(tmp_path: Path) -> None:
+    assert run_command("init", "house", cwd=tmp_path).returncode == 0
+    house = tmp_path / "house"
+    kept = {path: path.read_bytes() for path in (house / FILE_NAME, house / "host_key")}
+    assert run_command("districts", "add", "springfield", "--config", "house/sftp-ingest.toml", cwd=tmp_path).returncode == 0
+
+    again = run_command("init", "house", "--port", "9", cwd=tmp_path)
+    assert again.returncode == 0
+    assert {path: path.read_bytes() for path in kept} == kept
+    listed = run_command("districts", "list", "--config", "house/sftp-ingest.toml", "--json", cwd=tmp_path)
+    assert [each["id"] for each in json.loads(listed.stdout)] == ["springfield"]
+    assert (house / "host_key").stat().st_mode & 0o077 == 0
+    assert (house / "data").stat().st_mode & 0o077 == 0
+
+
+def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
+    told = home.json("config", "check")
+    assert told["config"] == str(home.folder / FILE_NAME)
+    assert told["listen"] == "127.0.0.1:0"
+    assert told["database"].startswith("sqlite")
+    assert str(home.folder / "data") in home.command("config", "check")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("[server]\nprot = 22", "server.prot"),
+        ("[defaults]\nstrict = 1", "defaults.strict"),
+        ("[districts.x]\nlimits = 3", "districts.x.limits"),
+        ("[x", "TOML"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_2_and_names_the_key(tmp_path: Path, line: str, key: str) -> None:
+    (tmp_path / FILE_NAME).write_text(line, encoding="utf-8")
+    done = run_command("config", "check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert key in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_configuration_the_command_says_how_to_make_one(tmp_path: Path) -> None:
+    for arguments in (("serve",), ("runs",), ("districts", "list", "--config", "nowhere.toml")):
+        done = run_command(*arguments, cwd=tmp_path)
+        assert (done.returncode, "init" in done.stderr) == (2, True)
+
+
+def test_database_upgrade_changes_nothing_the_second_time(home: Home) -> None:
+    before = home.json("districts", "list")
+    home.command("database", "upgrade")
+    home.command("database", "upgrade")
+    assert home.json("districts", "list") == before
+
+
+# ---------------------------------------------------------------- check
+
+
+def test_check_needs_no_configuration_and_ends_with_0_on_good_files(tmp_path: Path, good: Path) -> None:
+    done = run_command("check", str(good), "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["outcome"] == "successful"
+    assert told["hold"] is None
+    assert told["counts"]["students"].items() >= {"rows": 6, "created": 6, "rejected": 0}.items()
+    assert all(set(counts) >= COUNTS for counts in told["counts"].values())
+    assert set(told["seconds"]) >= {"load", "validate", "compare"}
+    assert list(tmp_path.iterdir()) == [good]
+
+
+def test_check_ends_with_1_on_bad_files_and_says_what_to_do(tmp_path: Path, good: Path) -> None:
+    (good / "teachers.csv").unlink()
+    done = run_command("check", str(good), "--json", "--html", "bad.html", cwd=tmp_path)
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["outcome"] == "refused"
+    (missing,) = [each for each in told["findings"] if each["code"] == "file_missing"]
+    assert (missing["file"], missing["count"], missing["severity"]) == ("teachers.csv", 1, "refuse")
+    assert missing["advice"]
+    assert "teachers.csv" in (tmp_path / "bad.html").read_text(encoding="utf-8")
+    spoken = run_command("check", str(good), cwd=tmp_path)
+    assert spoken.returncode == 1
+    assert "teachers.csv" in spoken.stdout
+
+
+def test_check_points_to_the_lines_of_rows_that_would_be_left_out(tmp_path: Path) -> None:
+    files = small()
+    files["students"] += [student(7, School_id="0099"), student(8, School_id="0099")]
+    told = json.loads(run_command("check", str(folder_of(tmp_path / "some", files)), "--json", cwd=tmp_path).stdout)
+    (unknown,) = [each for each in told["findings"] if each["code"] == "school_unknown"]
+    assert (unknown["file"], unknown["count"], unknown["lines"]) == ("students.csv", 2, [8, 9])
+    assert told["counts"]["students"]["rejected"] == 2
+
+
+def test_check_against_a_district_adds_what_would_change_and_changes_nothing(home: Home, tmp_path: Path, good: Path) -> None:
+    home.add("against")
+    home.json("sync", "against", str(good))
+    before = home.roster("against")
+    more = folder_of(tmp_path / "more", small(7))
+    told = home.json("check", str(more), "--against", "against")
+    assert told["counts"]["students"].items() >= {"existing": 6, "created": 1, "unchanged": 6}.items()
+    assert home.roster("against") == before
+    assert len(home.runs("against")) == 1
+
+
+# ---------------------------------------------------------------- sync, runs, report, holds
+
+
+def test_a_dry_run_changes_nothing_at_all(home: Home, good: Path) -> None:
+    home.add("dry")
+    told = home.json("sync", "dry", str(good), "--dry-run")
+    assert (told["outcome"], told["run"], told["counts"]["students"]["created"]) == ("successful", None, 6)
+    assert home.runs("dry") == []
+    assert home.sealed("dry") == []
+    assert not any(home.roster("dry").values())
+
+
+def test_sync_applies_once_and_then_finds_nothing_to_do(home: Home, good: Path) -> None:
+    home.add("twice")
+    first, second = home.json("sync", "twice", str(good)), home.json("sync", "twice", str(good))
+    assert (first["outcome"], second["outcome"]) == ("successful", "unchanged")
+    assert all(set(counts) >= COUNTS for counts in first["counts"].values())
+
+    listed = home.json("runs", "list", "--district", "twice")
+    assert [each["outcome"] for each in listed] == ["unchanged", "successful"]
+    assert len(home.json("runs", "list", "--district", "twice", "--limit", "1")) == 1
+    shown = home.json("runs", "show", str(first["run"]))
+    assert {key: shown[key] for key in ("run", "outcome", "counts", "findings", "hold")} == {
+        key: first[key] for key in ("run", "outcome", "counts", "findings", "hold")
+    }
+    assert "twice" in home.command("runs")
+
+
+def test_the_html_report_is_one_file_that_asks_nothing_of_the_network(home: Home, good: Path) -> None:
+    home.add("page")
+    run = home.json("sync", "page", str(good))["run"]
+    home.command("report", str(run), "--html", "page.html")
+    page = (home.folder / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href|action)\s*=\s*["']?\s*(https?:)?//|url\(\s*["']?(https?:)?//|@import""", page, re.IGNORECASE)
+    assert "<script src" not in page
+    assert home.json("report", str(run))["outcome"] == "successful"
+    assert home.command("report", str(run)).strip()
+
+
+def test_a_sync_that_is_held_ends_with_1(home: Home, tmp_path: Path) -> None:
+    home.add("held")
+    home.json("sync", "held", str(folder_of(tmp_path / "many", small(60))))
+    fewer = small(30)
+    told = home.json("sync", "held", str(folder_of(tmp_path / "few", fewer)), code=1)
+    assert told["outcome"] == "on_hold"
+    assert set(told["hold"]) >= {"reasons", "scope", "digest"}
+    (hold,) = home.json("holds", "list", "--district", "held")
+    assert home.json("holds", "discard", str(hold["hold"])) == {"hold": hold["hold"], "state": "discarded"}
+    home.command("holds", "discard", str(hold["hold"]), code=2)
+
+
+# ---------------------------------------------------------------- districts
+
+
+def test_a_districts_life_on_the_command_line(home: Home) -> None:
+    added = home.json("districts", "add", "lifelong", "--name", "Lifelong Learning", "--generate-password")
+    assert len(added["password"]) >= 16
+    shown = home.json("districts", "show", "lifelong")
+    assert (shown["name"], shown["state"], shown["password"], shown["keys"]) == ("Lifelong Learning", "new", True, [])
+    assert added["password"] not in json.dumps(shown)
+
+    home.command("districts", "add-key", "lifelong", "district_key.pub")
+    home.command("districts", "pause", "lifelong")
+    shown = home.json("districts", "show", "lifelong")
+    assert (shown["state"], len(shown["keys"])) == ("paused", 1)
+    home.command("districts", "resume", "lifelong")
+    home.command("districts", "set-password", "lifelong", "--password-stdin", text="correct horse battery staple\n")
+    assert {each["id"]: each["state"] for each in home.json("districts", "list")}["lifelong"] == "new"
+    assert "Lifelong" in home.command("districts")
+    home.command("districts", "add", "lifelong", code=2)
+
+
+def test_an_unknown_district_ends_with_2_and_is_named(home: Home, good: Path) -> None:
+    for arguments in (
+        ("districts", "show", "nobody"),
+        ("districts", "pause", "nobody"),
+        ("districts", "resume", "nobody"),
+        ("districts", "set-password", "nobody", "--generate-password"),
+        ("districts", "add-key", "nobody", "district_key.pub"),
+        ("sync", "nobody", str(good)),
+        ("check", str(good), "--against", "nobody"),
+    ):
+        done = run_command(*arguments, cwd=home.folder)
+        assert (done.returncode, "nobody" in done.stderr, "Traceback" in done.stderr) == (2, True, False), (arguments, done.stderr)
+
+
+# ---------------------------------------------------------------- sample, serve, help, hostile arguments
+
+
+def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        made = run_command("sample", folder, "--students", "50", "--nights", "2", "--seed", "5", "--faults", "--json", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)[1]["story"]["faults"] > 0
+    one, two = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*.csv")} for root in (tmp_path / "one", tmp_path / "two"))
+    assert one == two
+    assert len(one) == 12
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_daemon_cleanly(home: Home, by: signal.Signals) -> None:
+    home.serve()
+    assert home.stop(by) == 0
+    assert home.log.splitlines()[-1].find('"stopped"') > 0
+
+
+def test_every_command_explains_itself(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for command, done in zip(COMMANDS, pool.map(lambda command: run_command(*command.split(), "--help", cwd=tmp_path), COMMANDS), strict=True):
+            assert (done.returncode, "Usage" in done.stdout) == (0, True), command
+
+
+def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_path: Path, good: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    home.add("target")
+    hostile = (
+        ("check", str(tmp_path / "nowhere")),
+        ("check", str(good / "students.csv")),
+        ("check", str(tmp_path / "empty")),
+        ("check", str(good), "--html", str(tmp_path / "no" / "such" / "page.html")),
+        ("sync", "target", str(tmp_path / "nowhere")),
+        ("sync", "target", str(good / "students.csv")),
+        ("sync", "target", str(tmp_path / "empty")),
+        ("sync", "../target", str(good)),
+        ("districts", "add", "../escape"),
+        ("districts", "add", ""),
+        ("districts", "add", "-rf"),
+        ("districts", "add", "a b\n"),
+        ("districts", "add", "keyless", "--key", "nowhere.pub"),
+        ("districts", "add", "notakey", "--key", FILE_NAME),
+        ("runs", "show", "-1"),
+        ("runs", "show", "99999"),
+        ("runs", "show", "99999999999999999999"),
+        ("runs", "list", "--limit", "-1"),
+        ("report", "99999"),
+        ("report", "one"),
+        ("holds", "show", "99999"),
+        ("holds", "release", "-5"),
+        ("holds", "discard", "99999"),
+        ("holds", "list", "--state", "imaginary"),
+        ("sample", str(tmp_path / "sample"), "--students", "-5"),
+        ("sample", str(tmp_path / "sample"), "--nights", "0"),
+        ("sample", str(good / "students.csv")),
+        ("no-such-command",),
+    )
+    with ThreadPoolExecutor(2) as pool:
+        ended = dict(zip(hostile, pool.map(lambda arguments: run_command(*arguments, cwd=home.folder), hostile), strict=True))
+    wrong = [f"{arguments}: {done.returncode} {done.stderr[-200:]}" for arguments, done in ended.items() if done.returncode != 2 or "Traceback" in done.stderr]
+    assert not wrong, "\n".join(wrong)
+    assert not (home.folder / "data" / "escape").exists()
+    assert not (home.folder / "data" / "homes" / "..escape").exists()

@@ -1,0 +1,168 @@
+"""`kill -9` at the worst moments: the next start comes to the same end as a home that was never interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from sftp_ingest import sample
+from sftp_ingest.intake import inbox
+from sftp_ingest.model import SyncRun
+from tests.acceptance.conftest import Home, eventually
+
+DISTRICT = "springfield"
+STUDENTS = 3000
+KILLS = 4
+"""So many kills are spread over the time that the run takes when nobody kills it."""
+
+Rosters = list[dict[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two nights of a district that is big enough for its run to be hit in the middle."""
+    return [each.folder for each in sample.write(tmp_path_factory.mktemp("nights"), students=STUDENTS, nights=2, seed=3, faults=False)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, nights: list[Path]) -> Iterator[Rosters]:
+    """The rosters of a home after each of the nights, synced in peace."""
+    folder = tmp_path_factory.mktemp("peace")
+    home = Home.make(folder, f"sqlite:///{folder / 'sftp-ingest.db'}", DISTRICT)
+    found = []
+    for night in nights:
+        home.json("sync", DISTRICT, str(night))
+        found.append(home.roster(DISTRICT))
+    yield found
+    home.close()
+
+
+def assert_applied_once(home: Home, deliveries: int) -> None:
+    """One run a delivery, each of them applied, and no change of a record told twice."""
+    runs = home.runs(DISTRICT)
+    assert [run.outcome for run in runs] == ["successful"] * deliveries
+    assert len({run.delivery for run in runs}) == deliveries == len(home.sealed(DISTRICT))
+    with home.engine.connect() as connection:
+        doubled = connection.execute(
+            text("SELECT run_id, entity, CAST(key AS TEXT) FROM changes GROUP BY run_id, entity, CAST(key AS TEXT) HAVING COUNT(*) > 1")
+        ).all()
+    assert doubled == []
+
+
+def running(home: Home) -> SyncRun | None:
+    """The run that is in progress."""
+    return next((run for run in home.runs(DISTRICT) if run.state == "running"), None)
+
+
+def test_a_daemon_killed_right_after_sealing_takes_the_delivery_up_again(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    home.serve()
+    home.push(nights[0], DISTRICT)
+    eventually(lambda: home.events("delivery_sealed"), "the delivery to be sealed")
+    home.kill()
+    assert not any(home.roster(DISTRICT).values())
+
+    home.serve()
+    home.wait_for_runs(1, DISTRICT)
+    assert home.roster(DISTRICT) == uninterrupted[0]
+    assert_applied_once(home, 1)
+    assert home.stop() == 0
+
+
+def test_a_delivery_that_was_sealed_and_never_recorded_is_adopted_at_the_next_start(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    for path in nights[0].glob("*.csv"):
+        (home.home_of(DISTRICT) / path.name).write_bytes(path.read_bytes())
+    state = inbox.state(home.home_of(DISTRICT))
+    assert inbox.seal(home.home_of(DISTRICT), home.folder / "data" / "deliveries", DISTRICT, state, datetime.now(UTC), None) is not None
+
+    home.serve()
+    home.wait_for_runs(1, DISTRICT)
+    assert len(home.events("delivery_adopted")) == 1
+    assert home.roster(DISTRICT) == uninterrupted[0]
+    assert_applied_once(home, 1)
+    assert home.stop() == 0
+
+
+def test_a_daemon_killed_again_and_again_during_a_run_comes_to_the_same_end(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    home.serve()
+    home.push(nights[0], DISTRICT)
+    eventually(lambda: running(home), "the run to begin")
+    begun = time.monotonic()
+    home.wait_for_runs(1, DISTRICT)
+    usual = time.monotonic() - begun
+
+    home.push(nights[1], DISTRICT)
+    for kill in range(KILLS):
+        eventually(lambda: running(home) or (home.runs(DISTRICT)[1:] and home.runs(DISTRICT)[1].state == "closed"), "the run to begin")
+        time.sleep(usual * kill / KILLS)
+        home.kill()
+        assert home.roster(DISTRICT) in uninterrupted
+        home.serve()
+    home.wait_for_runs(2, DISTRICT)
+    assert home.roster(DISTRICT) == uninterrupted[1]
+    assert_applied_once(home, 2)
+    assert home.stop() == 0
+
+
+@contextmanager
+def stuck_in_apply(home: Home) -> Iterator[None]:
+    """While this lasts, a run writes schools and people and then waits before the enrollments (PostgreSQL only)."""
+    with home.engine.connect() as connection:
+        connection.execute(text("LOCK TABLE enrollments IN SHARE MODE"))
+        yield
+        connection.rollback()
+
+
+def waits_for_a_lock(home: Home) -> bool:
+    """Whether someone waits in this database for the lock."""
+    with home.engine.connect() as connection:
+        return bool(
+            connection.execute(
+                text("SELECT COUNT(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() WHERE NOT granted")
+            ).scalar()
+        )
+
+
+def grows(path: Path) -> bool:
+    """Whether SQLite has begun to spill an open transaction: more pages than its cache holds are changed."""
+    return path.exists() and path.stat().st_size > 1_000_000
+
+
+def test_a_run_killed_in_the_middle_of_writing_leaves_the_roster_of_before(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    home.serve()
+    home.push(nights[0], DISTRICT)
+    if home.engine.dialect.name == "postgresql":
+        with stuck_in_apply(home):
+            eventually(lambda: waits_for_a_lock(home), "the run to write enrollments")
+            home.kill()
+    else:
+        journal = home.folder.parent / "sftp-ingest.db-wal"
+        eventually(lambda: grows(journal), "the run to write")
+        home.kill()
+    (run,) = home.runs(DISTRICT)
+    assert run.state == "running"
+    assert not any(home.roster(DISTRICT).values())
+
+    home.serve()
+    again = home.wait_for_runs(1, DISTRICT)
+    assert (again.id, again.attempts) == (run.id, 2)
+    assert home.roster(DISTRICT) == uninterrupted[0]
+    assert_applied_once(home, 1)
+    assert home.stop() == 0
+
+
+def test_a_run_that_outlives_its_killed_daemon_is_not_done_twice(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    home.serve()
+    home.push(nights[0], DISTRICT)
+    eventually(lambda: running(home), "the run to begin")
+    home.kill(children=False)
+    home.serve()
+    home.wait_for_runs(1, DISTRICT)
+    assert home.roster(DISTRICT) == uninterrupted[0]
+    assert_applied_once(home, 1)
+    assert home.stop() == 0
