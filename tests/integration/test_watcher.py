@@ -28,10 +28,15 @@ class Rings(list[str]):
         return self.heard()
 
     def heard(self) -> set[str]:
-        """The districts that rang within a moment; what comes later is a new story."""
-        time.sleep(0.3)
-        heard = set(self)
-        self.clear()
+        """The districts that rang until it was quiet for a while; what comes later is a new story. (watchdog keeps back half of a rename for 0.5 s.)"""
+        heard: set[str] = set()
+        quiet_since = time.monotonic()
+        while time.monotonic() < quiet_since + 1.0:
+            if self:
+                heard.add(self.pop())
+                quiet_since = time.monotonic()
+            else:
+                time.sleep(0.01)
         return heard
 
 
