@@ -47,6 +47,12 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("file_twin", "warn", "Two files differ only in upper and lower case", "Delete one of the two; the newer was read. (Clever reads the older.)"),
     Code("file_name_case", "warn", "A file name is not in lower case", "Name files as Clever does, in lower case."),
     Code("file_unknown", "warn", "A file is not part of the format", "Remove the file, or name it as the format does; it was not read."),
+    Code(
+        "file_gone",
+        "warn",
+        "An optional file that was sent before is missing",
+        "Send it again; until then nothing is known of its records, and none of them leaves.",
+    ),
     Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
     # The header. Contract 1.3.
     Code("header_missing", "refuse", "A required column is missing", "Add the column to the export, spelt as the format spells it."),

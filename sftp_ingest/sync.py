@@ -92,7 +92,7 @@ def plan(
         counts=_counts(verdict, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
-        shapes=frames.shapes,
+        shapes={**(before or {}), **frames.shapes},  # of a file that was not sent tonight, the form it had
     )
 
 

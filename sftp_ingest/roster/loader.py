@@ -55,6 +55,8 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         if sealed is None:
             if table.core:
                 found.append(finding("file_missing", table.file, strict=strict))
+            elif before and table.file in before:
+                found.append(finding("file_gone", table.file, strict=strict))
             continue
         file = _File(sealed.name, table, strict)
         if table.core and not sealed.resent:

@@ -83,6 +83,7 @@ CASES = [
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": bytes(range(256)) * 20}),
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": good("students").replace(b",", b";")}),
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": b"<html><body>Log in first</body></html>\n"}),
+    Case("file_gone", "staff.csv", before={"staff.csv": FileShape(("staff_id",))}),
     Case("file_twin", "Students.csv", raw={"Students": good("students")}),
     Case("file_name_case", "Students.csv", raw={"students": None, "Students": good("students")}),
     Case("file_unknown", "grades.csv", raw={"grades": b"a,b\n1,2\n"}),
