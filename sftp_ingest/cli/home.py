@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ def init(
     """Make a home folder: configuration, host key, database. What is there already stays."""
     from sftp_ingest.intake import server  # asyncssh takes a moment that only this command and serve need
 
+    os.umask(0o077)  # the database holds children's data, the configuration perhaps a password
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / config.FILE_NAME
     if path.exists():

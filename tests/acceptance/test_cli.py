@@ -304,3 +304,9 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
     assert not wrong, "\n".join(wrong)
     assert not (home.folder / "data" / "escape").exists()
     assert not (home.folder / "data" / "homes" / "..escape").exists()
+
+
+def test_what_init_makes_is_for_its_user_alone(tmp_path: Path) -> None:
+    run_command("init", "home", cwd=tmp_path)
+    open_to_others = [str(path) for path in sorted((tmp_path / "home").rglob("*")) if path.stat().st_mode & 0o077]
+    assert open_to_others == []
