@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # the listener lives for months and never needs pandas' 100 M
 Operation = Literal["created", "updated", "moved", "deactivated", "reactivated"]
 OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated", "reactivated")
 Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed"]
-Role = Literal["student", "teacher", "staff"]
 
 
 # ---------------------------------------------------------------- what arrives

@@ -51,10 +51,10 @@ def opened(path: Path | None) -> Opened:
 
 
 def _writable(path: Path | None) -> Path | None:
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise ConfigError(
-            f"--html: {path} cannot be written, as {path.parent if not path.parent.is_dir() else path} is {'no' if not path.is_dir() else 'a'} folder"
-        )
+    if path is not None and path.is_dir():
+        raise ConfigError(f"--html: {path} is a folder")
+    if path is not None and not path.parent.is_dir():
+        raise ConfigError(f"--html: there is no folder {path.parent}")
     return path
 
 

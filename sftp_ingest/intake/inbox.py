@@ -19,7 +19,6 @@ from pathlib import Path
 from sftp_ingest.errors import ConfigError, DeliveryError
 from sftp_ingest.model import DeliveredFile, Delivery
 
-CORE_FILES = ("schools.csv", "teachers.csv", "students.csv", "sections.csv", "enrollments.csv")
 PART_PREFIX = ".upload-"
 """What the server names a file that its client has not closed yet."""
 REPORTS = "reports"

@@ -146,6 +146,9 @@ def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
         )
     except KeyError as fault:
         raise ContractError(f"{where}: the key {fault} is missing") from fault
+    for each in fields:
+        if each.unique and table.key != (each.column,):
+            raise ContractError(f"{where}: {each.name} is unique, but not the primaryKey, by which rows are told apart")
     columns = {each.column for each in fields}
     for column in (*table.key, *(each.column for each in table.references)):
         if column not in columns:

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -56,12 +56,6 @@ class Records:
     blank: tuple[int, ...] = ()
     terminated: bool = True
     last_whole: bool = True
-
-
-@dataclass
-class _Odd:
-    read: list[OddRecord] = field(default_factory=list)
-    blank: list[int] = field(default_factory=list)
 
 
 def decode(data: bytes) -> Text | None:
@@ -134,7 +128,7 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
     plain = (quotes == 0) & (count(44) == width - 1)
     odd = ((quotes == 0) & ~plain) | (quotes % 2 == 1) | (ends == starts)
     odd[_lines_with_inner_quotes(raw, ends)] = True
-    if 0 in text.data[start:]:
+    if text.data.find(b"\0", start) >= 0:
         odd |= count(0) > 0
     for line in text.unreadable:
         if line >= first_line:
@@ -154,7 +148,8 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
         table = _parse(body, starts, ends, odd | continued, names, keep, skip)
     lines = np.flatnonzero(~(odd | continued)) + first_line
 
-    read = _Odd()
+    read: list[OddRecord] = []
+    blank: list[int] = []
     unreadable = set(text.unreadable)
     for position in np.flatnonzero(odd & ~continued).tolist():
         last = position
@@ -164,11 +159,11 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
         record = bytes(body[starts[position] : ends[last]]).decode("utf-8", errors="replace")
         if not record.strip(", \t"):
             if record.strip():
-                read.blank.append(line)
+                blank.append(line)
             continue
-        read.read.append(_odd_record(record, line, width, "bytes_unreadable" if line in unreadable else None))
-    faulty = tuple(each for each in read.read if each.fault)
-    sound = [each for each in read.read if not each.fault]
+        read.append(_odd_record(record, line, width, "bytes_unreadable" if line in unreadable else None))
+    faulty = tuple(each for each in read if each.fault)
+    sound = [each for each in read if not each.fault]
     if sound:
         at = [names.index(name) for name in keep]
         extra = pa.table({name: pa.array([each.cells[index] for each in sound], pa.string()) for name, index in zip(keep, at, strict=True)})
@@ -181,7 +176,7 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
         lines=lines,
         faulty=faulty,
         unescaped=tuple(each.line for each in sound if each.unescaped),
-        blank=tuple(read.blank),
+        blank=tuple(blank),
         terminated=terminated,
         last_whole=not any(each.fault in ("row_short", "quote_open") and each.line == last_line for each in faulty),
     )

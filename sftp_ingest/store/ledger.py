@@ -261,12 +261,6 @@ def running(engine: Engine) -> list[SyncRun]:
         return [_run(row) for row in connection.execute(query).mappings()]
 
 
-def pending_count(engine: Engine) -> int:
-    """How many runs wait, those whose time has not come included."""
-    with reading(engine) as connection:
-        return connection.scalars(select(func.count()).where(tables.sync_runs.c.state == "pending")).one()
-
-
 def findings(engine: Engine, run_id: int) -> tuple[Finding, ...]:
     """What was found in a run, in the order of finding."""
     query = select(tables.findings).where(tables.findings.c.run_id == run_id).order_by(tables.findings.c.position)

@@ -31,6 +31,11 @@ TEXT = pd.ArrowDtype(pa.string())
 AWKWARD = ["O'Brien", 'the "Ace"', "a,b", "two\nlines", "cr\rlf\r\n", "\\N", "\\.", "a\n\\.\nb", " spaced ", "Žofie 李 🎒", "NULL", "N/A", "t", "%s :x ?"]
 
 
+def pending_count(engine: Engine) -> int:
+    """How many runs wait to be claimed."""
+    return sum(run.state == "pending" for run in ledger.runs(engine, limit=100_000))
+
+
 def delivery(district: str = "acme", name: str = "d1", received_at: datetime = NOW) -> Delivery:
     return Delivery(name, district, received_at, Path("sealed") / name, (DeliveredFile("students.csv", 12, "ab" * 32, resent=False),), "sftp", "s1")
 
@@ -261,7 +266,7 @@ def test_two_lines_are_not_one_key(engine: Engine) -> None:
 def test_a_delivery_recorded_twice_is_one_run(engine: Engine) -> None:
     add(engine, "acme")
     assert ledger.record(engine, delivery(), NOW) == ledger.record(engine, delivery(), LATER)
-    assert ledger.pending_count(engine) == 1
+    assert pending_count(engine) == 1
     assert ledger.delivery(engine, "d1") == delivery()
 
 
@@ -336,7 +341,7 @@ def claim_all(url: str, name: str) -> list[tuple[int, str]]:
     """What a worker process does in the next test: claims until nothing is left, and sees whether its district is its own."""
     engine = database.open_engine(url)
     done = []
-    while ledger.pending_count(engine):
+    while pending_count(engine):
         run = ledger.claim(engine, name, NOW)
         if run is None:
             continue
@@ -450,7 +455,7 @@ def test_a_hold_is_decided_once(engine: Engine) -> None:
         ledger.release(engine, hold_id, "Bob", NOW)
     with pytest.raises(HoldError, match="no hold 999"):
         ledger.discard(engine, 999, "Bob", NOW)
-    assert ledger.pending_count(engine) == 0
+    assert pending_count(engine) == 0
 
 
 def test_a_hold_released_by_many_at_once_makes_one_run(engine: Engine) -> None:
@@ -465,7 +470,7 @@ def test_a_hold_released_by_many_at_once_makes_one_run(engine: Engine) -> None:
 
     with ThreadPoolExecutor(8) as crowd:
         assert len([run for run in crowd.map(try_to_release, "abcdefgh") if run]) == 1
-    assert ledger.pending_count(engine) == 1
+    assert pending_count(engine) == 1
 
 
 def test_a_newer_delivery_supersedes_the_open_holds_of_older_ones(engine: Engine) -> None:
