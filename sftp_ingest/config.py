@@ -11,13 +11,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.model import Limits
+from sftp_ingest.model import Derivations, Limits
 
 FILE_NAME = "sftp-ingest.toml"
 PATH_VARIABLE = "SFTP_INGEST_CONFIG"
 DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
+FORMATS = ("auto", "clever", "oneroster")
 
-T = TypeVar("T", "Server", "Runs", "Settings", Limits)
+T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,20 @@ class Settings:
     strict          answer as Clever does: unknown columns, wrong widths and foreign encodings refuse the delivery
     overdue_hours   how long after the last delivery a district counts as overdue
     keep_sensitive  sensitive columns to store (home_language, frl_status, …); all others are dropped when read
+    format          the format of its files, or "auto": they are told apart by their names
+    contract        a folder with rules of its own, laid over the format's; relative to the configuration
     limits          what may change without a person
+    derive          what is derived as Clever does it
     """
 
     settle_seconds: float = 300
     strict: bool = False
     overdue_hours: float = 26
     keep_sensitive: tuple[str, ...] = ()
+    format: str = "auto"
+    contract: str = ""
     limits: Limits = field(default_factory=Limits)
+    derive: Derivations = field(default_factory=Derivations)
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,11 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError("database.url must be text")
     if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
         url = f"sqlite:///{(path.parent / url.removeprefix('sqlite:///')).resolve()}"
-    defaults = _settings(_table(table, "defaults"), Settings(), "defaults.")
-    districts = {name: _settings(_table(_table(table, "districts"), name, "districts."), defaults, f"districts.{name}.") for name in _table(table, "districts")}
+    defaults = _settings(_table(table, "defaults"), Settings(), "defaults.", path.parent)
+    districts = {
+        name: _settings(_table(_table(table, "districts"), name, "districts."), defaults, f"districts.{name}.", path.parent)
+        for name in _table(table, "districts")
+    }
     return Config(
         file=path.resolve(),
         data=data,
@@ -146,9 +156,14 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     )
 
 
-def _settings(table: Mapping[str, Any], base: Settings, where: str) -> Settings:
+def _settings(table: Mapping[str, Any], base: Settings, where: str, folder: Path) -> Settings:
     limits = _filled(base.limits, _table(table, "limits", where), f"{where}limits.")
-    return replace(_filled(base, {key: value for key, value in table.items() if key != "limits"}, where), limits=limits)
+    derive = _filled(base.derive, _table(table, "derive", where), f"{where}derive.")
+    made = _filled(base, {key: value for key, value in table.items() if key not in ("limits", "derive")}, where)
+    if made.format not in FORMATS:
+        raise ConfigError(f"{where}format must be one of {', '.join(FORMATS)}")
+    contract = str((folder / made.contract).resolve()) if made.contract else ""
+    return replace(made, limits=limits, derive=derive, contract=contract)
 
 
 def _table(table: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
@@ -182,7 +197,7 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
             raise ConfigError(f"{key} must not be below {1 if key.endswith(('workers', 'attempts')) else 0}")
         return kind(value)
     if kind is str:
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and (value or key.endswith(".contract")):
             return value
         raise ConfigError(f"{key} must be text")
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):

@@ -7,7 +7,7 @@ A million bad cells of one column are one finding with a count of a million, so 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Severity = Literal["refuse", "reject", "warn"]
@@ -110,10 +110,20 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One distinct text of a vocabulary column, what it was read as (blank where it was not understood), and in how many rows it stands."""
+
+    sent: str
+    read: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Finding:
     """One fault: `count` is exact, `lines` are the first of them (1 = the header line), `cause` names the finding behind it.
 
-    `values` holds cells only of id and vocabulary columns (a school's id, a grade), never of a name, an address or a date.
+    `values` holds cells only of id and vocabulary columns (a school's id, a grade), never of a name, an address or a date; the same is
+    true of `readings`. `left_out` says how many records of each entity are left out because of it, those of other files among them.
     """
 
     code: str
@@ -125,6 +135,8 @@ class Finding:
     values: tuple[str, ...] = ()
     hint: str = ""
     cause: str = ""
+    readings: tuple[Reading, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def label(self) -> str:
@@ -152,6 +164,7 @@ def finding(
     values: Iterable[str] = (),
     hint: str = "",
     cause: str = "",
+    readings: Iterable[Reading] = (),
     strict: bool = False,
 ) -> Finding:
     """A finding of the catalogue; without `count` it counts its lines, or one for a fault of the whole file."""
@@ -166,6 +179,7 @@ def finding(
         values=tuple(values),
         hint=hint,
         cause=cause,
+        readings=tuple(readings),
     )
 
 

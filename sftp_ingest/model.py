@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from sftp_ingest.findings import Finding
 
 if TYPE_CHECKING:  # the listener lives for months and never needs pandas' 100 MB; only runs, which import it themselves, do
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 Operation = Literal["created", "updated", "moved", "deactivated", "reactivated"]
 OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated", "reactivated")
-Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed"]
+Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed", "previewed"]
 
 
 # ---------------------------------------------------------------- what arrives
@@ -35,7 +37,10 @@ class District:
 
 @dataclass(frozen=True)
 class DeliveredFile:
-    """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it is the very file of the delivery before."""
+    """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it is the very file of the delivery before.
+
+    The name of a file in a sub-folder of the home begins with the folder's: `customsections/sections.csv`.
+    """
 
     name: str
     size: int
@@ -45,14 +50,17 @@ class DeliveredFile:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A sealed set of files, a full snapshot: immutable, in `folder`. `signature` tells the state of the home it was sealed from."""
+    """A sealed set of files, a full snapshot: immutable, in `folder`. `signature` tells the state of the home it was sealed from.
+
+    One of origin *preview* is told in full and never applied.
+    """
 
     id: str
     district: str
     received_at: datetime
     folder: Path
     files: tuple[DeliveredFile, ...]
-    origin: Literal["sftp", "folder"] = "sftp"
+    origin: Literal["sftp", "folder", "preview"] = "sftp"
     signature: str = ""
 
 
@@ -60,11 +68,29 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class ColumnShape:
+    """What a column looks like from afar: its share of blank cells, how many different values it has, and its commonest form.
+
+    A form has 9 for every digit and a for every letter: `9999`, `aa-999`. No cell can be read from it.
+    """
+
+    blank: float = 0.0
+    distinct: int = 0
+    form: str = ""
+
+
+@dataclass(frozen=True)
 class FileShape:
-    """The outward form of a file, kept to notice a change: its columns as compared, and whether its last line had a line end."""
+    """The outward form of a file, kept to notice a change: its columns as compared, and whether its last line had a line end.
+
+    `rows` counts its rows, `shapes` has what each column looks like, `measures` what else is worth comparing, by name.
+    """
 
     columns: tuple[str, ...]
     terminated: bool = True
+    rows: int = 0
+    shapes: Mapping[str, ColumnShape] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,11 +109,21 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class Rejections:
+    """Every line of one file that was left out: `causes[n]` is the place in `labels` of the finding that rejected `lines[n]`."""
+
+    lines: npt.NDArray[np.int64]
+    causes: npt.NDArray[np.int32]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What may be believed of the frames.
 
     `seen` has, per table, the keys of rejected rows ("seen but invalid"); a null in a key column stands for *any* value,
-    so one row without a readable id speaks for every record of its table. `rejected` counts rejected rows per table.
+    so one row without a readable id speaks for every record of its table. `rejected` counts rejected rows per table,
+    `rejections` names their lines, by file.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -95,6 +131,7 @@ class Verdict:
     seen: Mapping[str, pd.DataFrame]
     rows: Mapping[str, int]
     rejected: Mapping[str, int]
+    rejections: Mapping[str, Rejections]
     refused: bool
 
 
@@ -106,7 +143,8 @@ class Entity:
     """One kind of record: where it is stored, what tells one from another, and what is compared.
 
     `fixed` are key columns whose value the entity itself gives (a student is a user whose role is student).
-    `school` names the column that says which school a record belongs to, where it has one.
+    `school` names the column that says which school a record belongs to, where it has one. An `incremental` entity is told in
+    additions: that a record is absent from a delivery says nothing about it.
     """
 
     name: str
@@ -115,6 +153,7 @@ class Entity:
     values: tuple[str, ...]
     fixed: Mapping[str, str] = field(default_factory=dict)
     school: str = ""
+    incremental: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -122,7 +161,7 @@ class Entity:
         return self.key + self.values
 
 
-_PERSON = ("school_id", "first_name", "middle_name", "last_name", "email", "username", "ext")
+_PERSON = ("school_id", "school_ids", "sis_school_id", "first_name", "middle_name", "last_name", "email", "username", "source", "ext")
 _STUDENT = (
     "number", "state_id", "preferred_first_name", "preferred_middle_name", "preferred_last_name", "grade", "gender",
     "graduation_year", "dob", "race", "hispanic_latino", "home_language", "ell_status", "frl_status", "iep_status",
@@ -142,21 +181,33 @@ ENTITIES: Mapping[str, Entity] = {
         Entity("courses", "courses", ("course_id",), ("name", "number", "description")),
         Entity("students", "users", ("sis_id",), _PERSON + _STUDENT, {"role": "student"}, "school_id"),
         Entity("teachers", "users", ("sis_id",), (*_PERSON, "number", "state_id", "title"), {"role": "teacher"}, "school_id"),
-        Entity("staff", "users", ("sis_id",), (*_PERSON, "title", "department", "staff_role", "school_ids"), {"role": "staff"}, "school_id"),
+        Entity("staff", "users", ("sis_id",), (*_PERSON, "title", "department", "staff_role"), {"role": "staff"}, "school_id"),
         Entity(
             "sections", "sections", ("section_id",),
-            ("school_id", "name", "number", "grade", "subject", "period", "course_id", "term_id", "ext"),
+            (
+                "school_id", "name", "sis_name", "number", "grade", "sis_grade", "subject", "sis_subject", "period", "course_id", "term_id",
+                "course_name", "course_number", "term_name", "term_start", "term_end", "source", "ext",
+            ),
             school="school_id",
         ),
         Entity("section_teachers", "section_teachers", ("section_id", "teacher_id"), ("position",)),
         Entity("enrollments", "enrollments", ("section_id", "student_id"), ("school_id",), school="school_id"),
         Entity(
             "contacts", "contacts", ("student_id", "contact_id"),
-            ("name", "type", "relationship", "phone", "phone_type", "other_phones", "email", "sis_id"),
+            ("name", "type", "relationship", "phone", "phone_type", "other_phones", "email", "sis_id", "source"),
+        ),
+        Entity(
+            "attendance", "attendance", ("attendance_id",),
+            ("student_id", "date", "status", "type", "excuse_code", "section_id", "school_id"),
+            incremental=True,
         ),
     )
 }  # fmt: skip
-"""Every entity, parents before children. In a frame every value is text and absence is the empty string; the store keeps absence as NULL."""
+"""Every entity, parents before children. In a frame every value is text and absence is the empty string; the store keeps absence as NULL.
+
+`source` names the district's own side file that a record came from (*custom*, *preferred*, *admins*) and is blank for the main files;
+`sis_…` columns hold what was sent where another column holds what was derived from it (contract 1.8).
+"""
 
 
 @dataclass(frozen=True)
@@ -167,6 +218,43 @@ class Roster:
     """
 
     entities: Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What a delivery describes: the wanted roster, and the keys seen in rejected rows, by entity (a null stands for any value).
+
+    `covered` says which sources of an entity were delivered; records of any other source stay as they are. An entity that is not
+    in it is covered whole.
+    """
+
+    roster: Roster
+    seen: Mapping[str, pd.DataFrame]
+    covered: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Derivations:
+    """What is derived from the files as Clever does it (contract 1.8); switched off, what was sent stands.
+
+    primary_school  the school where a person has most sections, in place of the one in his row
+    schools         all schools of a person's sections, in place of the one in his row
+    section_name    course, teacher's last name and period, in place of Name
+    section_grade   the commonest grade of a section's students, in place of Grade
+    subject         one of Clever's subjects, guessed from Subject, Name and Course_name, in place of Subject
+    course          courses, from the sections that name them
+    term            terms, from the sections that name them
+    contact_merge   rows that mean the same person are one contact
+    """
+
+    primary_school: bool = True
+    schools: bool = True
+    section_name: bool = True
+    section_grade: bool = True
+    subject: bool = True
+    course: bool = True
+    term: bool = True
+    contact_merge: bool = True
 
 
 # ---------------------------------------------------------------- what would change
@@ -259,6 +347,14 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What a run of a preview would have come to: its outcome, and the hold that it would have opened."""
+
+    outcome: Outcome
+    hold: Hold | None = None
+
+
+@dataclass(frozen=True)
 class SyncRun:
     """One attempt to bring a district to what a delivery says, as the ledger knows it."""
 
@@ -275,6 +371,7 @@ class SyncRun:
     counts: Mapping[str, Counts] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, clever, contract, diff, holds, loader, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -73,7 +73,8 @@ def plan(
 ) -> Plan:
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files."""
     stages = stages or Stages()
-    rules = contract.keeping(contract.load(), settings.keep_sensitive)
+    format = formats.of(delivery, settings.format)
+    rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
@@ -81,7 +82,7 @@ def plan(
     if verdict.refused:
         return Plan("refused", verdict.findings, _counts(verdict, now, None, None), None, None, frames.shapes)
     with stages.stage("assemble"):
-        assembled = clever.assemble(verdict, rules)
+        assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
     with stages.stage("compare"):
         change_set = diff.compare(now, assembled.roster, assembled.seen)
     with stages.stage("review"):

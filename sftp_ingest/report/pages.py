@@ -28,6 +28,7 @@ OUTCOMES: Mapping[Outcome, str] = {
     "on_hold": "on hold",
     "refused": "refused",
     "superseded": "superseded",
+    "previewed": "previewed",
     "failed": "failed",
 }
 

@@ -25,6 +25,7 @@ _TONES: Mapping[Outcome, Tone] = {
     "successful": "good",
     "unchanged": "calm",
     "superseded": "calm",
+    "previewed": "calm",
     "on_hold": "attention",
     "refused": "bad",
     "failed": "bad",
@@ -180,6 +181,8 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], counts: Mapping[str,
             faults = _first(dict.fromkeys(_fault(each) for each in findings if each.severity == "refuse"), 3)
             head = "Refused" if real else "Would be refused"
             return f"{head}: {faults or 'the delivery cannot be believed'}. Nothing was changed."
+        case "previewed":
+            return "Previewed: nothing was applied."
         case "superseded":
             return "Superseded: a newer delivery of the district has taken the place of this one."
         case "failed":

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sftp_ingest.model import ENTITIES, Roster, Verdict
+from sftp_ingest.model import ENTITIES, Assembled, Roster, Verdict
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
 
@@ -20,15 +19,10 @@ TERM_COLUMNS = ("term_name", "term_start", "term_end")
 COURSE_COLUMNS = ("course_name", "course_number")
 
 
-@dataclass(frozen=True)
-class Assembled:
-    """The roster that a delivery describes, and the keys seen in rejected rows, by entity (a null stands for any value)."""
-
-    roster: Roster
-    seen: Mapping[str, pd.DataFrame]
+NAME = "clever"
 
 
-def assemble(verdict: Verdict, contract: Contract) -> Assembled:
+def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     """The wanted roster. Entities whose file was not sent are absent from it: nothing is known of them tonight."""
     entities: dict[str, pd.DataFrame] = {}
     for name in ("schools", "teachers", "students", "enrollments"):
@@ -123,7 +117,9 @@ def _staff(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     schools = frame.groupby("staff_id", sort=False)["school_id"].agg(lambda each: sorted(set(each)))
     of_person = [schools[person] for person in staff["sis_id"]]
     return staff.assign(
-        school_id=pd.array([each[0] for each in of_person], dtype=TEXT), school_ids=pd.array([json.dumps(each) for each in of_person], dtype=TEXT)
+        school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
+        sis_school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
+        school_ids=pd.array([json.dumps(each) for each in of_person], dtype=TEXT),
     )
 
 

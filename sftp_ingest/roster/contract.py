@@ -8,14 +8,21 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sftp_ingest
 from sftp_ingest.errors import ContractError
 
 TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone")
-ORDER = ("schools", "teachers", "staff", "students", "sections", "enrollments")
-"""The order of checking: what is referred to comes before what refers to it."""
+FORMAT = "format.toml"
+"""Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""
+
+
+class Digest(Protocol):
+    """What a file's bytes are counted into."""
+
+    def update(self, data: bytes, /) -> None:
+        """Count them in."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Table:
-    """The rules of one file. Rows of one key may be `repeat`ed where only columns of that name, or beginning with it, differ."""
+    """The rules of one file. Rows of one key may be `repeat`ed where only columns of that name, or beginning with it, differ.
+
+    Several tables may hold the `records` of one kind: where two have the same key, the one of the lowest `rank` counts; `source` is what
+    the roster keeps of where a record came from. A table that `extends` a kind holds no records of its own, only further columns.
+    A table that `may_be_empty` says by a header alone that nobody is left in it; an `incremental` one says nothing of who is not in it.
+    """
 
     name: str
     file: str
@@ -60,6 +72,13 @@ class Table:
     references: tuple[Reference, ...] = ()
     repeat: str = ""
     ext: bool = True
+    records: str = ""
+    rank: int = 0
+    source: str = ""
+    extends: str = ""
+    may_be_empty: bool = False
+    incremental: bool = False
+    deprecated: str = ""
 
     @property
     def columns(self) -> Mapping[str, Field]:
@@ -79,6 +98,10 @@ class Contract:
     tables: Mapping[str, Table]
     digest: str
 
+    def of(self, records: str) -> tuple[Table, ...]:
+        """The tables that hold records of a kind, those that count most first."""
+        return tuple(sorted((table for table in self.tables.values() if table.records == records), key=lambda table: table.rank))
+
 
 def normalised(header: str) -> str:
     """A header as compared: without surrounding space, in lower case, with `_` for spaces and hyphens; what follows `ext.` is the district's own and stays.
@@ -95,19 +118,12 @@ def load(format: str = "clever") -> Contract:
     """The contract of a known format. Raises ContractError where a file of it is missing or wrong."""
     folder = _schemas() / format
     digest = hashlib.sha256()
-    tables = {}
-    for name in ORDER:
-        path = folder / f"{name}.toml"
-        try:
-            text = path.read_bytes()
-            tables[name] = _table(name, tomllib.loads(text.decode("utf-8")), path.name)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-            raise ContractError(f"{format}/{path.name} cannot be read: {fault}") from fault
-        digest.update(text)
+    tables = {name: _table(name, _toml(folder / f"{name}.toml", digest), f"{format}/{name}.toml") for name in _toml(folder / FORMAT, digest)["tables"]}
+    kinds = {table.records for table in tables.values()}
     for table in tables.values():
-        for reference in table.references:
-            if reference.table not in tables:
-                raise ContractError(f"{format}/{table.name}.toml: foreignKeys names the unknown table {reference.table}")
+        for kind in (*(each.table for each in table.references), *([table.extends] if table.extends else [])):
+            if kind not in kinds:
+                raise ContractError(f"{format}/{table.name}.toml names the unknown table {kind}")
     return Contract(format, tables, digest.hexdigest())
 
 
@@ -129,6 +145,15 @@ def _schemas() -> Path:
     raise ContractError(f"there is no folder of contracts beside {package}")
 
 
+def _toml(path: Path, digest: Digest) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+        digest.update(text)
+        return tomllib.loads(text.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise ContractError(f"{path.parent.name}/{path.name} cannot be read: {fault}") from fault
+
+
 def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
     try:
         fields = tuple(_field(each, where) for each in data["fields"])
@@ -143,6 +168,13 @@ def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
             ),
             repeat=data.get("repeat", ""),
             ext=data.get("ext", True),
+            records="" if "extends" in data else data.get("records", name),
+            rank=data.get("rank", 0),
+            source=data.get("source", ""),
+            extends=data.get("extends", ""),
+            may_be_empty=data.get("may_be_empty", False),
+            incremental=data.get("incremental", False),
+            deprecated=data.get("deprecated", ""),
         )
     except KeyError as fault:
         raise ContractError(f"{where}: the key {fault} is missing") from fault

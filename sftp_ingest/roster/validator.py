@@ -114,6 +114,7 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
+        rejections={},
         refused=refuses(court.findings),
     )
 

@@ -12,8 +12,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, exists, func, insert, or_, select, update
 
 from sftp_ingest.errors import ConfigError, HoldError, StoreError
-from sftp_ingest.findings import Finding
-from sftp_ingest.model import Counts, DeliveredFile, Delivery, District, FileShape, Hold, HoldReason, HoldRecord, Outcome, SyncRun
+from sftp_ingest.findings import Finding, Reading
+from sftp_ingest.model import (
+    ColumnShape,
+    Counts,
+    DeliveredFile,
+    Delivery,
+    District,
+    FileShape,
+    Hold,
+    HoldReason,
+    HoldRecord,
+    Outcome,
+    Preview,
+    SyncRun,
+)
 from sftp_ingest.store import tables
 from sftp_ingest.store.database import reading, writing
 
@@ -145,13 +158,18 @@ def last_applied(engine: Engine, district_id: str) -> tuple[Delivery, Mapping[st
         row = connection.execute(query).mappings().one_or_none()
     if row is None:
         return None
-    return _delivery(row), {name: FileShape(tuple(shape["columns"]), shape["terminated"]) for name, shape in (row["headers"] or {}).items()}
+    return _delivery(row), {name: _shape(shape) for name, shape in (row["headers"] or {}).items()}
 
 
 def save_headers(connection: Connection, delivery_id: str, shapes: Mapping[str, FileShape]) -> None:
     """Keeps the shapes of an applied delivery's files, for the next night to be compared with."""
     headers = {name: asdict(shape) for name, shape in shapes.items()}
     connection.execute(update(tables.deliveries).where(tables.deliveries.c.id == delivery_id).values(headers=headers))
+
+
+def _shape(kept: Mapping[str, Any]) -> FileShape:
+    shapes = {column: ColumnShape(**each) for column, each in kept.get("shapes", {}).items()}
+    return FileShape(tuple(kept["columns"]), kept["terminated"], kept.get("rows", 0), shapes, kept.get("measures", {}))
 
 
 def _deliveries_of(district_id: str) -> Select[Any]:
@@ -218,13 +236,24 @@ def close(
     seconds: Mapping[str, float],
     findings: Iterable[Finding],
     error: str = "",
+    preview: Preview | None = None,
 ) -> None:
     """Ends a running run, with its findings, in the caller's transaction; where the delivery was applied, holds of older ones are superseded.
 
     Raises StoreError where the run is not running (any more): the caller's transaction must not be kept then.
     """
     told = {name: asdict(each) for name, each in counts.items()}
-    _change_running(connection, run_id, state="closed", outcome=outcome, finished_at=now, counts=told, seconds=dict(seconds), error=error)
+    _change_running(
+        connection,
+        run_id,
+        state="closed",
+        outcome=outcome,
+        finished_at=now,
+        counts=told,
+        seconds=dict(seconds),
+        error=error,
+        preview=asdict(preview) if preview else None,
+    )
     rows = [_finding_row(run_id, position, each) for position, each in enumerate(findings)]
     if rows:
         connection.execute(insert(tables.findings), rows)
@@ -304,6 +333,7 @@ def _run(row: RowMapping) -> SyncRun:
         counts={name: Counts(**each) for name, each in row["counts"].items()},
         seconds=row["seconds"],
         error=row["error"],
+        preview=Preview(row["preview"]["outcome"], _hold_of(row["preview"]["hold"]) if row["preview"]["hold"] else None) if row["preview"] else None,
     )
 
 
@@ -323,6 +353,8 @@ def _finding(row: RowMapping) -> Finding:
         values=tuple(row["values"]),
         hint=row["hint"],
         cause=row["cause"],
+        readings=tuple(Reading(**each) for each in row["readings"]),
+        left_out=row["left_out"],
     )
 
 
@@ -386,6 +418,10 @@ def _decide(connection: Connection, hold_id: int, state: str, by: str, now: date
     return row
 
 
+def _hold_of(kept: Mapping[str, Any] | RowMapping) -> Hold:
+    return Hold(tuple(HoldReason(**each) for each in kept["reasons"]), kept["scope"], kept["digest"])
+
+
 def _hold(row: RowMapping) -> HoldRecord:
     return HoldRecord(
         id=row["id"],
@@ -393,7 +429,7 @@ def _hold(row: RowMapping) -> HoldRecord:
         district=row["district_id"],
         state=row["state"],
         created_at=row["created_at"],
-        hold=Hold(tuple(HoldReason(**each) for each in row["reasons"]), row["scope"], row["digest"]),
+        hold=_hold_of(row),
         decided_by=row["decided_by"],
         decided_at=row["decided_at"],
     )

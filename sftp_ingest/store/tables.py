@@ -87,6 +87,7 @@ rosters = {name: _roster_table(name) for name in dict.fromkeys(each.table for ea
 Index(None, rosters["users"].c.district_id, rosters["users"].c.school_id)
 Index(None, rosters["sections"].c.district_id, rosters["sections"].c.school_id)
 Index(None, rosters["enrollments"].c.district_id, rosters["enrollments"].c.student_id)
+Index(None, rosters["attendance"].c.district_id, rosters["attendance"].c.date)
 
 deliveries = Table(
     "deliveries",
@@ -120,6 +121,7 @@ sync_runs = Table(
     Column("counts", JSON, nullable=False),
     Column("seconds", JSON, nullable=False),
     Column("error", Text, nullable=False),
+    Column("preview", JSON(none_as_null=True)),
     Index(None, "district_id", "id"),
     sqlite_autoincrement=True,
 )
@@ -141,6 +143,8 @@ findings = Table(
     Column("values", JSON, nullable=False),
     Column("hint", Text, nullable=False),
     Column("cause", Text, nullable=False),
+    Column("readings", JSON, nullable=False),
+    Column("left_out", JSON, nullable=False),
 )
 
 holds = Table(
