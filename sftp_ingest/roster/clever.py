@@ -11,13 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, Assembled, Roster, Verdict
+from sftp_ingest.roster import contacts
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
 
 TEACHER_COLUMNS = ("teacher_id", *(f"teacher_{position}_id" for position in range(2, 11)))
 TERM_COLUMNS = ("term_name", "term_start", "term_end")
 COURSE_COLUMNS = ("course_name", "course_number")
-CONTACT_COLUMNS = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
 
 
 NAME = "clever"
@@ -126,7 +126,7 @@ def _staff(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _contacts(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that name a contact, as they were sent; who is who is told later, by `contacts.told`."""
-    columns = {column: frame[f"contact_{column}"] for column in CONTACT_COLUMNS if f"contact_{column}" in frame.columns}
+    columns = {column: frame[f"contact_{column}"] for column in contacts.CELLS if f"contact_{column}" in frame.columns}
     if "name" not in columns:
         return _shaped(ENTITIES["contacts"].columns, {}, 0)
     named = (frame["contact_name"] != "").to_numpy(dtype=bool)

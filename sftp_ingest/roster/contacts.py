@@ -20,7 +20,8 @@ MOST = 5
 """Contacts of one student that Clever takes, by its developers' pages; its help pages know no limit (contract 1.5)."""
 
 _ENTITY = ENTITIES["contacts"]
-_CELLS = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
+CELLS = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
+"""The columns of a contact that are sent, in students.csv behind `Contact_`."""
 
 Phone = tuple[str, str]
 Places = npt.NDArray[np.int32]
@@ -61,7 +62,7 @@ def ids(rows: pd.DataFrame) -> pa.Array:
 
 
 def _ids_alone(rows: pd.DataFrame) -> pa.Array:
-    cells = (array_of(rows[column]).to_pylist() for column in _CELLS)
+    cells = (array_of(rows[column]).to_pylist() for column in CELLS)
     return pa.array(["~" + _digest("row", *row) for row in zip(*cells, strict=True)], pa.string())
 
 
