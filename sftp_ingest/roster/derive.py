@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
-from sftp_ingest.roster import contacts, values
+from sftp_ingest.roster import contacts, subjects, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.diff import key_of
 
@@ -400,15 +400,15 @@ def _grades(sent: pa.Array, enrolled: _Memberships, students: _Standing, before:
 
 
 def _subjects(sections: pd.DataFrame) -> pa.Array:
-    """One of Clever's subjects (contract 1.6.9); every distinct triple of Subject, Name and Course_name is looked at once."""
-    encoded = [array_of(sections[column]).dictionary_encode() for column in ("sis_subject", "sis_name", "course_name")]
-    case = np.zeros(len(sections), dtype=np.int64)
-    for each in encoded:
-        case = case * max(len(each.dictionary), 1) + each.indices.to_numpy()
+    """One of Clever's subjects (contract 1.6.9); every distinct triple of Subject, Name and Course_name is looked at once, if Subject alone does not tell."""
+    encoded = array_of(sections["sis_subject"]).dictionary_encode()
+    told = [subjects.subject(text, "", "") for text in encoded.dictionary.to_pylist()]
+    found = pa.array(told, pa.string()).take(encoded.indices)
+    unsolved = pc.equal(found, subjects.OTHER)
+    parts = [array_of(sections[column]).filter(unsolved).dictionary_encode() for column in ("sis_subject", "sis_name", "course_name")]
+    case = np.zeros(len(parts[0]), dtype=np.int64)
+    for part in parts:
+        case = case * max(len(part.dictionary), 1) + part.indices.to_numpy()
     _, first, of_case = np.unique(case, return_index=True, return_inverse=True)
-    triples = zip(*(each.take(pa.array(first)).to_pylist() for each in encoded), strict=True)
-    return pa.array([_subject(*triple) for triple in triples], pa.string()).take(pa.array(of_case))
-
-
-def _subject(subject: str, name: str, course_name: str) -> str:
-    return subject
+    triples = zip(*(part.take(pa.array(first)).to_pylist() for part in parts), strict=True)
+    return pc.replace_with_mask(found, unsolved, pa.array([subjects.subject(*triple) for triple in triples], pa.string()).take(pa.array(of_case)))
