@@ -92,6 +92,14 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("value_converted", "warn", "A value was read in another spelling", "No need to act; the format's own spelling would save the guess."),
     Code("value_malformed", "warn", "A value does not look as the column's values do", "Check the value; it was kept as sent."),
     Code("contact_incomplete", "warn", "A contact has no name", "Give the contact's name; the contact was left out, the student was kept."),
+    Code(
+        "contact_type_missing",
+        "warn",
+        "A contact has no type",
+        "Give the contact's type (Primary, Emergency, Family, …); Clever itself leaves the contact out.",
+    ),
+    Code("contact_id_shared", "warn", "One contact id is used for people of different names", "Give each person a Contact_sis_id of his own; all were kept."),
+    Code("contacts_many", "warn", "A student has more than five contacts", "Send the five that matter most; all were kept, Clever may not take them."),
     # Keys and references. Contract 1.5 and 1.10.2.
     Code("id_duplicate", "reject", "An id is used by more than one row", "Give each record its own id and one row; the first row was used."),
     Code("row_repeated", "warn", "A row is repeated", "Remove the repetition; it was counted once."),

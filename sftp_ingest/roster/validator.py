@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import Frames, Verdict
-from sftp_ingest.roster import values
+from sftp_ingest.roster import contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
 
@@ -345,6 +345,7 @@ def _key(frame: pd.DataFrame, key: Sequence[str]) -> pa.Array:
 
 
 def _check_contacts(court: _Court, rows: _Rows) -> None:
+    """Contacts without name or type, one id for two people, and more contacts than Clever takes (contract 1.5, 1.10.2); the students stay."""
     columns = [column for column in rows.frame.columns if column.startswith("contact_")]
     if "contact_name" not in columns:
         return
@@ -354,6 +355,51 @@ def _check_contacts(court: _Court, rows: _Rows) -> None:
         told |= pc.not_equal(rows.column(column), "").to_numpy(zero_copy_only=False)
     if (nameless & told).any():
         court.find("contact_incomplete", rows, "Contact_name", nameless & told)
+    untyped = ~nameless & rows.kept
+    if "contact_type" in columns:
+        untyped &= pc.equal(rows.column("contact_type"), "").to_numpy(zero_copy_only=False)
+    if untyped.any():
+        court.find("contact_type_missing", rows, "Contact_type", untyped)
+        if court.strict:  # left out as one without a name is
+            cleared = pc.if_else(pa.array(untyped), "", rows.column("contact_name"))
+            rows.frame = rows.frame.assign(contact_name=pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index))
+    named = rows.kept & pc.not_equal(rows.column("contact_name"), "").to_numpy(zero_copy_only=False)
+    if "contact_sis_id" in columns:
+        _check_shared_contacts(court, rows, named & pc.not_equal(rows.column("contact_sis_id"), "").to_numpy(zero_copy_only=False))
+    _check_many_contacts(court, rows, named)
+
+
+def _check_shared_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
+    """One Contact_sis_id is one person, who has one name."""
+    at = np.flatnonzero(mask)
+    sis_ids, names = (rows.column(column).take(pa.array(at)).dictionary_encode() for column in ("contact_sis_id", "contact_name"))
+    of_row = sis_ids.indices.to_numpy()
+    people = np.unique(of_row.astype(np.int64) * len(names.dictionary) + names.indices.to_numpy()) // max(len(names.dictionary), 1)
+    shared = np.zeros(len(mask), dtype=bool)
+    shared[at] = (np.bincount(people, minlength=len(sis_ids.dictionary)) > 1)[of_row]
+    if shared.any():
+        court.find("contact_id_shared", rows, "Contact_sis_id", shared, values=_distinct(rows.column("contact_sis_id"), shared))
+
+
+def _check_many_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
+    """Several rows may be one contact, so only students with more rows than Clever takes contacts are looked at closely."""
+    at = np.flatnonzero(mask)
+    students = rows.column("student_id").take(pa.array(at)).dictionary_encode().indices.to_numpy()
+    at = at[np.bincount(students)[students] > contacts.MOST] if len(at) else at
+    if not len(at):
+        return
+    blank = pd.array(pa.repeat("", len(at)), dtype=TEXT)
+    there = rows.frame.iloc[at]
+    told = {column: there[f"contact_{column}"].array if f"contact_{column}" in there.columns else blank for column in contacts.CELLS}
+    student, contact = (
+        each.dictionary_encode() for each in (array_of(there["student_id"]), contacts.ids(pd.DataFrame({"student_id": there["student_id"].array, **told})))
+    )
+    of_student = np.unique(student.indices.to_numpy().astype(np.int64) * len(contact.dictionary) + contact.indices.to_numpy()) // len(contact.dictionary)
+    _, first = np.unique(student.indices.to_numpy(), return_index=True)
+    many = np.zeros(len(mask), dtype=bool)
+    many[at[first[np.bincount(of_student) > contacts.MOST]]] = True
+    if many.any():
+        court.find("contacts_many", rows, "Student_id", many)
 
 
 def _check_sections_have_students(court: _Court) -> None:
