@@ -119,9 +119,9 @@ def _undelivered(name: str, held: pd.DataFrame, assembled: Assembled, now: Roste
     """Records of a source that was not delivered, and the memberships of such sections."""
     if "source" in ENTITIES[name].values:
         return _of_other_source(held, assembled.covered.get(name))
-    if "section_id" in ENTITIES[name].key and "sections" in assembled.covered:
+    if "section_id" in ENTITIES[name].key and name in assembled.covered:
         sections = now.entities["sections"]
-        there = _of_other_source(sections, assembled.covered["sections"])
+        there = _of_other_source(sections, assembled.covered[name])
         return is_in(array_of(held["section_id"]), array_of(sections.loc[there, "section_id"]))
     return np.zeros(len(held), dtype=bool)
 
