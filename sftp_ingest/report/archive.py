@@ -96,8 +96,12 @@ def write(details: Details, path: Path) -> None:
 
 
 def write_loose(details: Details, folder: Path) -> None:
-    """Write the details as files of a folder, each of them for this user only. Raises OSError where the disk says no."""
+    """Write the details as files of a folder, each of them for this user only, in place of those of an earlier time. Raises OSError where the disk says no."""
     folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no contents of ours, nothing of ours to remove
+        for name in json.loads((folder / CONTENTS).read_text(encoding="utf-8"))["members"]:
+            if Path(name).name == name:
+                (folder / name).unlink(missing_ok=True)
     for name, chunks in _files(details):
         with whole(folder / name) as file:
             file.writelines(chunks)
@@ -159,7 +163,7 @@ def _files(details: Details) -> Iterator[tuple[str, Iterator[bytes]]]:
     listed = {}
     for member in _members(details):
         lines[member.name] = {"lines": len(member.table), "records": member.records}
-        yield member.name, _csv(member.table)
+        yield member.name, as_csv(member.table)
     for file, table in details.rejected.items():
         listed[file] = len(table)
     files = {file: {"rows": rows, "rejected": details.left_out.get(file, 0), "listed": listed.get(file, 0)} for file, rows in details.rows.items()}
@@ -278,7 +282,7 @@ def safe(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(cells, _INNER_FORMULA, r"\1'\2")
 
 
-def _csv(table: pa.Table) -> Iterator[bytes]:
+def as_csv(table: pa.Table) -> Iterator[bytes]:
     """The table as CSV, in pieces: UTF-8 with a byte order mark, CRLF, every cell in quotes and safe."""
     import pyarrow as pa
     import pyarrow.csv as pacsv

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import signal
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,6 +118,18 @@ def test_check_needs_no_configuration_and_ends_with_0_on_good_files(tmp_path: Pa
     assert all(set(counts) >= COUNTS for counts in told["counts"].values())
     assert set(told["seconds"]) >= {"load", "validate", "compare"}
     assert list(tmp_path.iterdir()) == [good]
+
+
+def test_check_writes_what_is_to_be_mended_for_this_user_only(tmp_path: Path) -> None:
+    files = small()
+    files["students"][1]["Last_name"] = ""
+    done = run_command("check", str(folder_of(tmp_path / "bad", files)), "--fix-it", "mend", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path for path in (tmp_path / "mend").iterdir()}
+    assert {"README.txt", "errors.csv", "rejected-students.csv", "students-created.csv"} <= set(written)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written.values()} == {0o600}
+    with written["rejected-students.csv"].open(encoding="utf-8-sig", newline="") as file:
+        assert [(row["Student_id"], row["finding"]) for row in csv.DictReader(file)] == [("0002", "value_missing")]
 
 
 def test_check_ends_with_1_on_bad_files_and_says_what_to_do(tmp_path: Path, good: Path) -> None:
@@ -273,6 +287,9 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
         ("check", str(good / "students.csv")),
         ("check", str(tmp_path / "empty")),
         ("check", str(good), "--html", str(tmp_path / "no" / "such" / "page.html")),
+        ("check", str(good), "--fix-it", str(good)),
+        ("check", str(good), "--fix-it", str(good / "students.csv")),
+        ("check", str(good), "--fix-it", str(tmp_path / "no" / "such" / "folder")),
         ("sync", "target", str(tmp_path / "nowhere")),
         ("sync", "target", str(good / "students.csv")),
         ("sync", "target", str(tmp_path / "empty")),
