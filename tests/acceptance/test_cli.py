@@ -195,6 +195,16 @@ def test_sync_applies_once_and_then_finds_nothing_to_do(home: Home, good: Path) 
     assert "twice" in home.command("runs")
 
 
+def test_a_disk_without_room_for_details_does_not_cost_the_night(home: Home, good: Path) -> None:
+    home.add("full")
+    (home.folder / "data" / "reports" / "full").parent.mkdir(parents=True, exist_ok=True)
+    (home.folder / "data" / "reports" / "full").touch()  # no folder can be made there
+    told = home.json("sync", "full", str(good))
+    assert (told["outcome"], told["counts"]["students"]["created"]) == ("successful", 6)
+    receipt = json.loads((home.home_of("full") / "reports" / "latest-receipt.json").read_text(encoding="utf-8"))
+    assert (receipt["run"], receipt["outcome"], receipt["details"]) == (told["run"], "successful", None)
+
+
 def test_the_html_report_is_one_file_that_asks_nothing_of_the_network(home: Home, good: Path) -> None:
     home.add("page")
     run = home.json("sync", "page", str(good))["run"]
