@@ -277,6 +277,8 @@ def safe(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 
     if (pc.max(pc.binary_length(cells)).as_py() or 0) > LONGEST_CELL:
         cells = pc.utf8_slice_codeunits(cells, 0, LONGEST_CELL - 2)  # room for the quote
+    if not pc.any(pc.match_substring_regex(cells, f"\\x00|{_FORMULA}|{_INNER_FORMULA}")).as_py():  # looking costs a third of replacing
+        return cells
     cells = pc.replace_substring(cells, "\0", "\N{REPLACEMENT CHARACTER}")
     cells = pc.replace_substring_regex(cells, _FORMULA, r"'\1")
     return pc.replace_substring_regex(cells, _INNER_FORMULA, r"\1'\2")
