@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
-from sftp_ingest.model import Frames, Verdict
+from sftp_ingest.model import Frames, Rejections, Verdict
 from sftp_ingest.roster import contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
@@ -123,7 +123,7 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
-        rejections={},
+        rejections={rows.file: found for rows in court.done.values() if (found := _rejections(rows, frames.faulty.get(rows.file)))},
         refused=refuses(court.findings),
         gone=frames.gone,
     )
@@ -410,6 +410,17 @@ def _check_sections_have_students(court: _Court) -> None:
         empty = sections.kept & ~is_in(sections.column("section_id"), taken)
         if empty.any():
             court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
+
+
+def _rejections(rows: _Rows, faulty: Rejections | None) -> Rejections | None:
+    """All lines of the file that are left out, in order; those that never got into the frame among them."""
+    at = np.flatnonzero(rows.cause)
+    lines, causes, labels = rows.frame.index.to_numpy(dtype=np.int64)[at], rows.cause[at] - 1, tuple(rows.labels)
+    if faulty is not None:
+        lines, causes = np.concatenate((lines, faulty.lines)), np.concatenate((causes, faulty.causes + np.int32(len(labels))))
+        labels += faulty.labels
+    order = np.argsort(lines, kind="stable")
+    return Rejections(lines[order], causes[order], labels) if len(lines) else None
 
 
 def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import signal
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,6 +120,18 @@ def test_check_needs_no_configuration_and_ends_with_0_on_good_files(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [good]
 
 
+def test_check_writes_what_is_to_be_mended_for_this_user_only(tmp_path: Path) -> None:
+    files = small()
+    files["students"][1]["Last_name"] = ""
+    done = run_command("check", str(folder_of(tmp_path / "bad", files)), "--fix-it", "mend", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path for path in (tmp_path / "mend").iterdir()}
+    assert {"README.txt", "errors.csv", "rejected-students.csv", "students-created.csv"} <= set(written)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written.values()} == {0o600}
+    with written["rejected-students.csv"].open(encoding="utf-8-sig", newline="") as file:
+        assert [(row["Student_id"], row["finding"]) for row in csv.DictReader(file)] == [("0002", "value_missing")]
+
+
 def test_check_ends_with_1_on_bad_files_and_says_what_to_do(tmp_path: Path, good: Path) -> None:
     (good / "teachers.csv").unlink()
     done = run_command("check", str(good), "--json", "--html", "bad.html", cwd=tmp_path)
@@ -179,6 +193,16 @@ def test_sync_applies_once_and_then_finds_nothing_to_do(home: Home, good: Path) 
         key: first[key] for key in ("run", "outcome", "counts", "findings", "hold")
     }
     assert "twice" in home.command("runs")
+
+
+def test_a_disk_without_room_for_details_does_not_cost_the_night(home: Home, good: Path) -> None:
+    home.add("full")
+    (home.folder / "data" / "reports" / "full").parent.mkdir(parents=True, exist_ok=True)
+    (home.folder / "data" / "reports" / "full").touch()  # no folder can be made there
+    told = home.json("sync", "full", str(good))
+    assert (told["outcome"], told["counts"]["students"]["created"]) == ("successful", 6)
+    receipt = json.loads((home.home_of("full") / "reports" / "latest-receipt.json").read_text(encoding="utf-8"))
+    assert (receipt["run"], receipt["outcome"], receipt["details"]) == (told["run"], "successful", None)
 
 
 def test_the_html_report_is_one_file_that_asks_nothing_of_the_network(home: Home, good: Path) -> None:
@@ -273,6 +297,9 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
         ("check", str(good / "students.csv")),
         ("check", str(tmp_path / "empty")),
         ("check", str(good), "--html", str(tmp_path / "no" / "such" / "page.html")),
+        ("check", str(good), "--fix-it", str(good)),
+        ("check", str(good), "--fix-it", str(good / "students.csv")),
+        ("check", str(good), "--fix-it", str(tmp_path / "no" / "such" / "folder")),
         ("sync", "target", str(tmp_path / "nowhere")),
         ("sync", "target", str(good / "students.csv")),
         ("sync", "target", str(tmp_path / "empty")),
