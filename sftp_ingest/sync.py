@@ -17,7 +17,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, overlay, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -71,10 +71,13 @@ def plan(
     approved: str = "",
     stages: Stages | None = None,
 ) -> Plan:
-    """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files."""
+    """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
+
+    Raises ContractError where the district's own contract folder is wrong.
+    """
     stages = stages or Stages()
     format = formats.of(delivery, settings.format)
-    rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
+    rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
@@ -100,7 +103,8 @@ def plan(
 def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress | None = None) -> Outcome:
     """Bring the district to what the run's delivery says, in one transaction with the run's own end (law 3).
 
-    Raises DeliveryError where the sealed files are not what they were, StoreError where the database says no; then nothing was changed.
+    Raises DeliveryError where the sealed files are not what they were, ContractError where the district's own rules are wrong, StoreError
+    where the database says no; then nothing was changed.
     """
     delivery = ledger.delivery(engine, run.delivery)
     if delivery is None:

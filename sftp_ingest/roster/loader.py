@@ -126,7 +126,7 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
     if names is None or refuses(file.findings):
         return None
     known = file.table.columns
-    wanted = [name for name in names if (name in known and not known[name].drop) or (name.startswith("ext.") and file.table.ext)]
+    wanted = [name for name in names if (not known[name].drop if name in known else name.startswith("ext.") and file.table.ext)]
     records = lines.records(text, min(end + 1, len(text.data)), header_line + 1, names, wanted)
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     frame = _frame(file, records)
@@ -151,7 +151,7 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
     if len(sent) > WIDEST or any(ord(letter) < 32 and letter != "\t" for letter in header):
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
-    names = [normalised(each) for each in sent]
+    names = [file.table.column_of(each) for each in sent]
     known = file.table.columns
     if not set(names) & set(known):
         other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.split(each)} & set(known)), "")
@@ -175,7 +175,9 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
     for each in file.table.fields:
         if each.required and each.column not in columns:
             derivable = each.derive in columns
-            file.find("header_derived" if derivable else "header_missing", each.name, at=(line,), hint=f"{each.derive} stands for it" if derivable else "")
+            also = f"{' and '.join(each.headers)} would be read as it" if each.headers else ""
+            hint = f"{each.derive} stands for it" if derivable else also
+            file.find("header_derived" if derivable else "header_missing", each.name, at=(line,), hint=hint)
     if before is not None:
         for column in before.columns:
             if column not in columns:
@@ -228,9 +230,12 @@ def _frame(file: _File, records: lines.Records) -> pd.DataFrame:
 
 
 def _with_derived(file: _File, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every column that the roster cannot do without: derived where that is allowed, blank where the district need not send it."""
     for each in file.table.fields:
         if each.derive and each.required and each.column not in frame.columns and each.derive in frame.columns:
             frame = frame.assign(**{each.column: frame[each.derive]})
+        elif each.waived and each.column not in frame.columns:
+            frame = frame.assign(**{each.column: pd.array(pa.repeat("", len(frame)), dtype=TEXT)})
     return frame
 
 
