@@ -285,8 +285,9 @@ def _unshared(cells: pa.Array, keys: pd.DataFrame) -> Mask:
     blank = pc.equal(cells, "").to_numpy(zero_copy_only=False)
     cell = cells.dictionary_encode().indices.to_numpy().astype(np.int64)
     record = keys.groupby(list(keys.columns), sort=False).ngroup().to_numpy().astype(np.int64)
-    pairs = np.unique(cell * (len(keys) + 1) + record) // (len(keys) + 1)
-    alone: Mask = blank | (np.bincount(pairs, minlength=1)[cell] == 1)
+    pairs = np.sort(cell * (len(keys) + 1) + record)
+    owned = pairs[np.diff(pairs, prepend=-1) != 0] // (len(keys) + 1)
+    alone: Mask = blank | (np.bincount(owned, minlength=1)[cell] == 1)
     return alone
 
 
