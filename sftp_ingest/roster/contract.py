@@ -17,7 +17,7 @@ import sftp_ingest
 from sftp_ingest.errors import ContractError
 from sftp_ingest.findings import Severity
 
-TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone")
+TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone", "attendance", "attendance_type")
 FORMAT = "format.toml"
 """Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""
 

@@ -15,6 +15,7 @@ from sftp_ingest.findings import Severity
 from tests.unit.districts import Files, csv_of, enrollment, planned, section, small, student
 
 STAFF = {"School_id": "0011", "Staff_id": "p1", "Staff_email": "p1@example.org", "First_name": "Pat", "Last_name": "Quill"}
+ADMIN = {"School_id": "0011", "Staff_id": "a1", "Admin_email": "a1@example.org", "First_name": "Ann", "Last_name": "Quill"}
 CORE = ("schools", "teachers", "students", "sections", "enrollments")
 
 
@@ -61,7 +62,7 @@ def with_column(table: str, column: str) -> Callable[[Files], None]:
 
 def put(table: str, row: int, **cells: str) -> Callable[[Files], None]:
     def spoil(files: Files) -> None:
-        files.setdefault(table, [dict(STAFF)])
+        files.setdefault(table, [dict(ADMIN if table == "admins" else STAFF)])
         files[table][row] = files[table][row] | cells
 
     return spoil
@@ -139,6 +140,7 @@ UPLOAD = [
         put("sections", 0, Teacher_id="t9"),
     ),
     *(school_unknown(table) for table in ("students", "teachers", "sections", "enrollments")),
+    Message("schools in admins.csv missing from schools.csv", "file_deprecated", "admins.csv", tolerant="warn", spoil=put("admins", 0, School_id="11")),
     Message("a grade with a leading zero", "grade_leading_zero", "students.csv", "Grade", (3,), "reject", "", put("students", 1, Grade="01")),
     Message(
         "a file name that is not in lower case", "file_name_case", "Students.csv", tolerant="warn", raw={"students": None, "Students": good("students")},
@@ -214,6 +216,13 @@ def test_an_error_in_a_row_leaves_out_that_row_alone_of_its_file(message: Messag
     plan = planned(tmp_path, files_of(message), strict=True, **message.raw)
     assert plan.counts[message.file.removesuffix(".csv")].rejected == len(message.lines)
     assert {each.code for each in plan.findings if each.severity == "reject" and each.file == message.file} == {message.code}
+
+
+def test_admins_are_read_where_clever_no_longer_takes_the_file(tmp_path: Path) -> None:
+    files = small()
+    put("admins", 0, School_id="11")(files)
+    found = [each for each in planned(tmp_path, files).findings if each.severity == "reject"]
+    assert [(each.code, each.file, each.column, each.lines) for each in found] == [("school_unknown", "admins.csv", "School_id", (2,))]
 
 
 def test_a_good_district_passes_where_clever_would_pass_it(tmp_path: Path) -> None:
