@@ -18,7 +18,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, fixit, formats, holds, loader, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, fixit, formats, holds, loader, overlay, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -86,10 +86,11 @@ def plan(
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
 
     `attendance` is asked for the attendance held now between two dates, where the delivery tells of any.
+    Raises ContractError where the district's own contract folder is wrong.
     """
     stages = stages or Stages()
     format = formats.of(delivery, settings.format)
-    rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
+    rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
@@ -136,7 +137,8 @@ def sync(
     """Bring the district to what the run's delivery says, in one transaction with the run's own end (law 3).
 
     `keep` is given the details before that transaction: once the run is closed, nobody could make them again.
-    Raises DeliveryError where the sealed files are not what they were, StoreError where the database says no; then nothing was changed.
+    Raises DeliveryError where the sealed files are not what they were, ContractError where the district's own rules are wrong, StoreError
+    where the database says no; then nothing was changed.
     """
     delivery = ledger.delivery(engine, run.delivery)
     if delivery is None:

@@ -18,7 +18,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Counts, Delivery, District, FileShape, Roster, SyncReport, SyncRun
-from sftp_ingest.report import archive, notify, pages, summary, text
+from sftp_ingest.report import archive, compared, notify, pages, summary, text
 from sftp_ingest.store import database, ledger
 
 app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
@@ -29,11 +29,20 @@ _DONE = ("created", "updated", "moved", "deactivated", "reactivated", "rejected"
 _UNHAPPY = ("refused", "on_hold")
 
 
+def _rules(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--contract: there is no folder {folder}")
+    return folder
+
+
 def check(
     folder: FolderArgument,
     against: Annotated[str, typer.Option(help="Also say what would change in this district.")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Answer as Clever does.")] = False,
     fix_it: FixItOption = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="Also try the rules in this folder, and say what they change.", callback=_rules, show_default=False)
+    ] = None,
     html: HtmlOption = None,
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
@@ -42,14 +51,16 @@ def check(
     delivery = inbox.as_delivery(folder, datetime.now(UTC))
     if fix_it is not None and fix_it.resolve() == folder.resolve():
         raise ConfigError(f"--fix-it: {fix_it} holds the files that are checked")
-    if against:
-        here = shared.opened(config_path)
-        district = shared.known(here.engine, against)
-        report = _planned(delivery, district, here.config.settings(against), here, strict=strict, fix_it=fix_it)
+    here = shared.opened(config_path) if against else None
+    if here is None:
+        district, settings = District(folder.resolve().name, folder.resolve().name, datetime.now(UTC)), Settings()
     else:
-        district = District(folder.resolve().name, folder.resolve().name, datetime.now(UTC))
-        report = _planned(delivery, district, Settings(), None, strict=strict, fix_it=fix_it)
-    _tell(report, html, as_json)
+        district, settings = shared.known(here.engine, against), here.config.settings(against)
+    if contract is None:
+        return _tell(_planned(delivery, district, settings, here, strict=strict, fix_it=fix_it), html, as_json)
+    after = _planned(delivery, district, replace(settings, contract=str(contract.resolve())), here, strict=strict, fix_it=fix_it)
+    before = _planned(delivery, district, settings, here, strict=strict)
+    return _tell(after, html, as_json, before)
 
 
 def sync(
@@ -171,13 +182,16 @@ def _planned(
     )
 
 
-def _tell(made: SyncReport, html: Path | None, as_json: bool) -> None:
+def _tell(made: SyncReport, html: Path | None, as_json: bool, before: SyncReport | None = None) -> None:
+    """Print the report, and where there is one under other rules what differs from it; the exit code is the report's."""
     if html is not None:
         html.write_text(pages.html(made), encoding="utf-8")
     if as_json:
-        shared.print_json(summary.as_json(made))
+        shared.print_json(summary.as_json(made) | (compared.as_json(before, made) if before else {}))
     else:
         text.render(made, shared.out)
+        if before is not None:
+            compared.render(before, made, shared.out)
     if made.outcome in _UNHAPPY:
         raise typer.Exit(1)
     if made.outcome == "failed":

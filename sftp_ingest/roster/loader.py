@@ -143,7 +143,7 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
     if names is None or refuses(file.findings):
         return None
     known = file.table.columns
-    wanted = [name for name in names if (name in known and not known[name].drop) or (name.startswith("ext.") and file.table.ext)]
+    wanted = [name for name in names if (not known[name].drop if name in known else name.startswith("ext.") and file.table.ext)]
     records = lines.records(text, header.end, header.line + 1, names, wanted)
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     frame = _frame(file, records)
@@ -192,7 +192,9 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
     for each in file.table.fields:
         if each.required and each.column not in columns:
             derivable = each.derive in columns
-            file.find("header_derived" if derivable else "header_missing", each.name, at=(line,), hint=f"{each.derive} stands for it" if derivable else "")
+            also = f"{' and '.join(each.headers)} would be read as it" if each.headers else ""
+            hint = f"{each.derive} stands for it" if derivable else also
+            file.find("header_derived" if derivable else "header_missing", each.name, at=(line,), hint=hint)
     if before is not None:
         for column in before.columns:
             if column not in columns:
@@ -202,7 +204,7 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
 
 def _named(header: str, table: Table) -> str:
     """The column as compared. In a file that extends records whatever is not the key is the district's own."""
-    name = normalised(header)
+    name = table.column_of(header)
     return f"ext.{header.strip()}" if table.extends and name and name not in table.columns and not name.startswith("ext.") else name
 
 
@@ -251,9 +253,12 @@ def _frame(file: _File, records: lines.Records) -> pd.DataFrame:
 
 
 def _with_derived(file: _File, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every column that the roster cannot do without: derived where that is allowed, blank where the district need not send it."""
     for each in file.table.fields:
         if each.derive and each.required and each.column not in frame.columns and each.derive in frame.columns:
             frame = frame.assign(**{each.column: frame[each.derive]})
+        elif each.waived and each.column not in frame.columns:
+            frame = frame.assign(**{each.column: pd.array(pa.repeat("", len(frame)), dtype=TEXT)})
     return frame
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sftp_ingest.config import FILE_NAME
 from tests.acceptance.conftest import Home, run_command
-from tests.unit.districts import csv_of, small, student
+from tests.unit.districts import csv_of, ruled, small, student
 
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
@@ -167,6 +167,53 @@ def test_check_against_a_district_adds_what_would_change_and_changes_nothing(hom
     assert len(home.runs("against")) == 1
 
 
+RULES = '[[fields]]\nname = "Student_id"\nheaders = ["Stu_ID"]\n[[checks]]\nname = "Ids have four digits"\ncolumn = "Stu_ID"\npattern = "[0-9]{4}"\n'
+
+
+def test_check_under_a_contract_says_what_the_contract_changes(tmp_path: Path) -> None:
+    files = small()
+    files["students"].append(student(7, Student_id="7"))
+    files["students"] = [{("Stu_ID" if name == "Student_id" else name): value for name, value in row.items()} for row in files["students"]]
+    folder, rules = folder_of(tmp_path / "night", files), ruled(tmp_path / "rules", students=RULES)
+    assert run_command("check", str(folder), cwd=tmp_path).returncode == 1
+    done = run_command("check", str(folder), "--contract", "rules", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["outcome"] == told["after"]["outcome"] == "successful"
+    assert (told["before"]["outcome"], told["before"]["rejected"], told["before"]["findings"]["header_missing"]) == ("refused", 0, 1)
+    assert (told["after"]["rows"], told["after"]["rejected"], told["after"]["findings"]) == (21, 0, {"check_failed": 1})
+    spoken = run_command("check", str(folder), "--contract", str(rules), cwd=tmp_path)
+    assert re.search(r"outcome +refused +successful", spoken.stdout)
+    assert re.search(r"check_failed +0 +1", spoken.stdout)
+    assert re.search(r"header_missing +1 +0", spoken.stdout)
+    assert "Ids have four digits" in spoken.stdout
+
+
+@pytest.mark.parametrize("toml", ["fields = 3", "[[fields", '[[fields]]\nname = "Student_id"\nconstraints = { pattern = "(?=a" }'])
+def test_a_wrong_contract_ends_with_2_and_one_sentence(toml: str, tmp_path: Path, good: Path) -> None:
+    ruled(tmp_path / "rules", students=toml)
+    done = run_command("check", str(good), "--contract", "rules", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "rules/students.toml" in done.stderr
+
+
+def test_a_districts_own_wrong_rules_fail_its_run_alone(tmp_path: Path, good: Path) -> None:
+    home = Home.make(tmp_path / "home", f"sqlite:///{tmp_path / 'rules.db'}", "ruled", "plain")
+    ruled(home.folder / "contracts" / "ruled", students=RULES)
+    config = home.folder / FILE_NAME
+    config.write_text(config.read_text(encoding="utf-8") + '\n[districts.ruled]\ncontract = "contracts/ruled"\n', encoding="utf-8")
+    home.command("config", "check")
+    assert home.json("sync", "ruled", str(good))["outcome"] == "successful"
+    ruled(home.folder / "contracts" / "ruled", student=RULES)
+    failed = home.command("sync", "ruled", str(good), code=3)
+    assert "ruled/student.toml" in failed
+    assert "clever has no table student; students may be meant" in " ".join(failed.split())
+    assert home.json("sync", "plain", str(good))["outcome"] == "successful"
+    home.command("sync", "ruled", str(good), "--dry-run", code=2)
+    home.command("config", "check", code=2)
+    home.close()
+
+
 # ---------------------------------------------------------------- sync, runs, report, holds
 
 
@@ -296,6 +343,9 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
         ("check", str(tmp_path / "nowhere")),
         ("check", str(good / "students.csv")),
         ("check", str(tmp_path / "empty")),
+        ("check", str(good), "--contract", str(tmp_path / "nowhere")),
+        ("check", str(good), "--contract", str(good / "students.csv")),
+        ("check", str(good), "--contract", str(tmp_path / "empty")),
         ("check", str(good), "--html", str(tmp_path / "no" / "such" / "page.html")),
         ("check", str(good), "--fix-it", str(good)),
         ("check", str(good), "--fix-it", str(good / "students.csv")),
