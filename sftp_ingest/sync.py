@@ -78,7 +78,7 @@ def plan(
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
-        verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
+        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now))
     if verdict.refused:
         return Plan("refused", verdict.findings, _counts(verdict, now, None, None), None, None, frames.shapes)
     with stages.stage("assemble"):

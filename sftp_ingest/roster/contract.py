@@ -13,7 +13,10 @@ from typing import Any, Protocol
 import sftp_ingest
 from sftp_ingest.errors import ContractError
 
-TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone")
+TYPES = (
+    "string", "id", "email", "phone", "flag", "date", "birth_date", "grade", "gender", "race", "meal_status", "language", "disability", "disability_code",
+    "contact_type", "relationship", "phone_type",
+)  # fmt: skip
 FORMAT = "format.toml"
 """Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""
 

@@ -55,8 +55,8 @@ def read(text: str, century: Callable[[date], date]) -> Found | None:
     short = len(parts["y"]) == 2
     try:
         # 2000 stands for the year 00: like it, it has a 29th of February
-        found = date(int(parts["y"]) + 2000 if short else int(parts["y"]), month, int(parts["d"]))
-        return Found(century(found) if short else found, short)
+        day = date(int(parts["y"]) + 2000 if short else int(parts["y"]), month, int(parts["d"]))
+        return Found(century(day) if short else day, short)
     except ValueError:
         return None
 

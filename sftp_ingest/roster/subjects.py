@@ -37,7 +37,7 @@ _PHRASES: Mapping[str, tuple[str, ...]] = {
         "apush", "citizenship", "philosophy", "history of science",
     ),
     "PE and health": (
-        "pe", "p e", "physical education", "physical ed", "phys ed", "phy ed", "phys educ", "gym", "health", "health science", "wellness", "fitness",
+        "pe", "p e", "physical education", "physical ed", "phys ed", "phys educ", "gym", "health", "health science", "wellness", "fitness",
         "sports", "sports medicine", "exercise science", "athletics", "weight training", "weights", "conditioning", "yoga", "swimming", "nutrition",
         "drivers education", "drivers ed", "martial arts", "aerobics", "first aid",
     ),
@@ -60,7 +60,7 @@ _PHRASES: Mapping[str, tuple[str, ...]] = {
     ),
     "math": (
         "math", "mathematics", "algebra", "alg", "geometry", "geom", "calculus", "calc", "precalculus", "precalc", "trigonometry", "trig", "statistics",
-        "stats", "stat", "probability", "arithmetic", "number sense", "numeracy", "quantitative reasoning", "computer math",
+        "stats", "probability", "arithmetic", "number sense", "numeracy", "quantitative reasoning", "computer math",
     ),
     "science": (
         "science", "sci", "biology", "bio", "chemistry", "chem", "physics", "physical science", "phys sci", "earth science", "life science",

@@ -289,7 +289,7 @@ _OWN_PHONE_TYPES = _own("Cell", "Home", "Work", "Other")
 _PHONE_TYPES: Mapping[str, str] = {
     **dict.fromkeys(("c", "m", "mobile", "cellular", "cell phone", "cellphone", "mobile phone", "cellular phone", "wireless", "text"), "Cell"),
     **dict.fromkeys(("h", "home phone", "house", "house phone", "landline", "land line", "residence", "residential", "evening"), "Home"),
-    **dict.fromkeys(("w", "work phone", "office", "office phone", "business", "business phone", "day", "daytime", "day phone", "job"), "Work"),
+    **dict.fromkeys(("w", "work phone", "office", "office phone", "business", "business phone", "day", "daytime", "day phone"), "Work"),
     **dict.fromkeys(("o", "other phone", "fax", "pager", "message", "alternate", "alternative", "alt", "secondary", "emergency", "primary"), "Other"),
 }
 
