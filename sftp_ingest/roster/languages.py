@@ -43,7 +43,7 @@ ALIASES: Mapping[str, str] = {
     "spanish castilian": "Spanish", "mandarin chinese": "Mandarin", "chinese mandarin": "Mandarin", "putonghua": "Mandarin",
     "cantonese chinese": "Cantonese", "chinese cantonese": "Cantonese", "yue chinese": "Cantonese", "chinese yue": "Cantonese",
     "myanmar": "Burmese", "burmese myanmar": "Burmese", "haitian": "Haitian Creole", "creole": "Haitian Creole", "creole haitian": "Haitian Creole",
-    "haitian french creole": "Haitian Creole", "french creole": "Haitian Creole", "kreyol": "Haitian Creole", "lao": "Laotian",
+    "haitian french creole": "Haitian Creole", "french creole": "Haitian Creole", "kreyol": "Haitian Creole",
     "cape verdean": "Cabo Verdean", "cape verdean creole": "Cabo Verdean", "cabo verdean creole": "Cabo Verdean", "kabuverdianu": "Cabo Verdean",
     "kriolu": "Cabo Verdean", "crioulo": "Cabo Verdean", "sotho": "Sesotho", "southern sotho": "Sesotho", "bangla": "Bengali", "oriya": "Odia",
     "kiswahili": "Swahili", "cambodian": "Khmer", "central khmer": "Khmer", "cambodian khmer": "Khmer", "khmer cambodian": "Khmer",
