@@ -183,23 +183,23 @@ def _fill_relationships(rows: _Rows) -> None:
 
 def _tell_readings(court: _Court, rows: _Rows, column: Field, texts: Sequence[str], meanings: Sequence[values.Meaning], codes: npt.NDArray[np.int32]) -> None:
     """One finding for all texts of the column that deserve the same, with what each of them was read as."""
+    told = {meaning.code for meaning in meanings}
     for code in (values.UNKNOWN, values.EXCEL, values.CONVERTED):
-        at = np.array([meaning.code == code for meaning in meanings], dtype=bool)
-        if at.any():
-            counts = np.bincount(codes, minlength=len(texts)).tolist()
-            all_readings = [Reading(text, meaning.value, count) for text, meaning, count, hit in zip(texts, meanings, counts, at, strict=True) if hit]
-            court.find(code, rows, column.name, at[codes], readings=_shown(all_readings, code, column))
+        if code in told:
+            at = np.array([meaning.code == code for meaning in meanings], dtype=bool)
+            counts = np.where(at, np.bincount(codes, minlength=len(texts)), 0)
+            court.find(code, rows, column.name, at[codes], readings=_shown(column, code, texts, meanings, counts))
 
 
-def _shown(readings: Sequence[Reading], code: str, column: Field) -> list[Reading]:
-    """The readings that may be shown, most frequent first: no date, and nothing that may be a person's (law 10)."""
+def _shown(column: Field, code: str, texts: Sequence[str], meanings: Sequence[values.Meaning], counts: npt.NDArray[np.int64]) -> list[Reading]:
+    """What the counted texts became, as far as it may be shown, most frequent first: no date, and nothing that may be a person's (law 10)."""
     doubtful = code == values.UNKNOWN or column.type in values.KEYWORDS
-    if column.type in values.DATES or (doubtful and len(readings) > MOST_UNKNOWN):
+    if column.type in values.DATES or (doubtful and np.count_nonzero(counts) > MOST_UNKNOWN):
         return []
     fewest = FEWEST_SENSITIVE if column.sensitive else FEWEST_UNKNOWN if doubtful else 1
-    shown = [each for each in readings if each.count >= fewest and not (doubtful and _PERSONAL.search(each.sent))]
-    ranked = sorted(shown, key=lambda each: (-each.count, each.sent))[:SHOWN_READINGS]
-    return [Reading(each.sent[:40], each.read[:40], each.count) for each in ranked]
+    places = [place for place in np.flatnonzero(counts >= fewest).tolist() if not (doubtful and _PERSONAL.search(texts[place]))]
+    places.sort(key=lambda place: (-counts[place], texts[place]))
+    return [Reading(texts[place][:40], meanings[place].value[:40], int(counts[place])) for place in places[:SHOWN_READINGS]]
 
 
 def _check_cells(court: _Court, rows: _Rows) -> None:

@@ -21,7 +21,7 @@ from sftp_ingest.roster.languages import ALIASES, LANGUAGES
 CONVERTED, UNKNOWN, EXCEL = "value_converted", "value_unknown", "value_excel_date"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Meaning:
     """What a text is read as, and the code of the finding that this deserves; without a code it is the format's own value."""
 
@@ -117,18 +117,21 @@ def _excel_range(key: str, today: date) -> str | None:
     match = _EXCEL_DATE.fullmatch(key)
     if match is None:
         return None
-    day, month = int(match.group(1) or match.group(4)), dates.MONTHS.get((match.group(2) or match.group(3))[:3], 0)
+    day, month = int(match.group(1) or match.group(4)), dates.MONTHS[(match.group(2) or match.group(3))[:3]]
     year = int(match.group(5) or today.year) % 100
-    if not 0 < month < day <= 13 or (today.year - year) % 100 > 3:
+    if not month < day <= 13 or (today.year - year) % 100 > 3:
         return None
     return f"{month}-{day}"
 
 
 def _range(key: str) -> str | None:
     """`6-8` for `6–8`, `6 to 8` and `6, 7, 8`; None where what stands there is not in order."""
-    parts = [_OWN_GRADES.get(part) or _one_grade(part) for part in _BETWEEN_GRADES.split(re.sub(r"\bpre[\s-]+k", "prek", key))]
+    texts = _BETWEEN_GRADES.split(re.sub(r"\bpre[\s-]+k", "prek", key), maxsplit=len(GRADES))
+    if len(texts) < 2:
+        return None
+    parts = [_OWN_GRADES.get(text) or _one_grade(text) for text in texts]
     places = [GRADES.index(part) for part in parts if part is not None]
-    if len(parts) < 2 or len(places) < len(parts) or max(places) > _HIGHEST or places[0] >= places[-1]:
+    if len(places) < len(parts) or max(places) > _HIGHEST or places[0] >= places[-1]:
         return None
     if len(places) > 2 and not set(key) & set(",;"):  # more likely a date than grades
         return None
@@ -217,7 +220,7 @@ def race(text: str) -> Meaning:
     """One of Clever's races, from its letters and names (contract 1.6.3); several of them are `Two or More Races`."""
     if (meaning := _one_race(text)).code != UNKNOWN:
         return meaning
-    parts = {_one_race(part.strip()).value for part in re.split(r"[,;|/&+]|\band\b", text)}
+    parts = {_one_race(part.strip()).value for part in re.split(r"[,;|/&+]|\band\b", text, maxsplit=len(RACES))}
     if parts <= set(RACES[:5]):
         return Meaning(RACES[5] if len(parts) > 1 else parts.pop(), CONVERTED)
     return meaning

@@ -112,7 +112,7 @@ CASES = [
     Case("value_unknown", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
     Case("value_converted", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="KG")),
     Case("value_converted", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type="Mother")),
-    Case("value_excel_date", "sections.csv", "Grade", (3,), spoil=put("sections", 1, Grade="8-Jun")),
+    Case("value_excel_date", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="8-Jun")),
     Case("value_malformed", "teachers.csv", "Teacher_email", (2,), spoil=put("teachers", 0, Teacher_email="nobody at home")),
     Case("contact_incomplete", "students.csv", "Contact_name", (3,), spoil=put("students", 1, Contact_name="")),
     Case("id_duplicate", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s1", "0012", "t2", "Math"))),
