@@ -15,7 +15,7 @@ from sftp_ingest.errors import ContractError
 
 TYPES = (
     "string", "id", "email", "phone", "flag", "date", "birth_date", "grade", "gender", "race", "meal_status", "language", "disability", "disability_code",
-    "contact_type", "relationship", "phone_type",
+    "contact_type", "relationship", "phone_type", "attendance", "attendance_type",
 )  # fmt: skip
 FORMAT = "format.toml"
 """Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""

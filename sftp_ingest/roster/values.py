@@ -346,6 +346,23 @@ def phones(cells: pa.Array) -> pa.Array:
     return pc.replace_with_mask(cells, pc.invert(digits), pc.if_else(pc.match_substring_regex(odd, _PHONE_AS_SENT), read, odd))
 
 
+# ---------------------------------------------------------------- attendance
+
+_OWN_ATTENDANCE = _own("absent", "tardy", "present")
+_ATTENDANCE: Mapping[str, str] = {"late": "tardy"}
+_OWN_ATTENDANCE_TYPES = _own("daily", "section")
+
+
+def attendance(text: str) -> Meaning:
+    """`absent`, `tardy` or `present` (contract 1.9)."""
+    return _looked_up(text, _OWN_ATTENDANCE, _ATTENDANCE)
+
+
+def attendance_type(text: str) -> Meaning:
+    """`daily` or `section` (contract 1.9)."""
+    return _looked_up(text, _OWN_ATTENDANCE_TYPES, {})
+
+
 # ---------------------------------------------------------------- dates
 
 
@@ -392,6 +409,8 @@ def readers(today: date) -> Mapping[str, Reader]:
         "contact_type": contact_type,
         "relationship": relationship,
         "phone_type": phone_type,
+        "attendance": attendance,
+        "attendance_type": attendance_type,
         "date": partial(day, today=today),
         "birth_date": partial(birth_date, today=today),
     }

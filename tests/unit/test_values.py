@@ -53,6 +53,7 @@ CONVERTED = {
         "Sibling": "Brother Step_sister", "Other": "Guardian Cousin Family_Friend", "Self": "Student",
     },
     "phone_type": {"Cell": "Mobile cellular Cell_Phone C", "Home": "Landline House H", "Work": "Office Business W", "Other": "Pager"},
+    "attendance": {"tardy": "late"},
     "date": {"2015-08-01": "8/1/15 08/01/15 1-Aug-15 42217", "1998-08-01": "8/1/98", "2030-06-01": "6/1/30"},
     "birth_date": {"1998-04-29": "4/29/98", "2014-01-01": "1/1/14 41640 1-Jan-14", "1926-11-24": "11/24/26", "2000-02-29": "2/29/00"},
 }  # fmt: skip
@@ -73,6 +74,8 @@ SILENT = {
     "contact_type": {"Parent/Guardian": "parent/guardian", "Primary": "primary", "Emergency": "EMERGENCY"},
     "relationship": {"Aunt/Uncle": "Aunt/Uncle"},
     "phone_type": {"Cell": "Cell cell"},
+    "attendance": {"absent": "Absent absent", "tardy": "Tardy", "present": "present"},
+    "attendance_type": {"daily": "Daily", "section": "section"},
     "date": {
         "2026-02-21": "2026-02-21 2026-02-21T00:00:00Z 2/21/2026 02/21/2026 20260221 2026/2/21 2026-02-21_00:00:00 2/21/2026_12:00:00_AM 2-21-2026",
         "2014-01-05": "5-Jan-2014 Jan_5,_2014 January_5,_2014 5_January_2014 05JAN2014 Jan._5_2014", "2014-12-25": "25.12.2014 12.25.2014",
@@ -90,6 +93,7 @@ UNKNOWN = {
     "contact_type": {"": "zz Motherwell"},
     "relationship": {"Other": "zz"},
     "phone_type": {"Other": "zz"},
+    "attendance": {"": "excused"},
     "date": {"": "soon 13/1/2014 5.6.2014 2/29/2005 2014-13-01 2014-01-02_x 99999 0"},
     "birth_date": {"": "2026-11-24 11/24/2026 1905-01-01 0014-01-02"},
 }
@@ -317,3 +321,11 @@ def test_two_spellings_of_one_value_are_no_change(tmp_path: Path) -> None:
     one = roster(Grade="K", Race="W", DOB="1/2/14", Contact_phone="(212) 555-0100", Contact_type="Mother", Contact_relationship="Mother")
     other = roster(Grade="0", Race="White", DOB="2014-01-02", Contact_phone="+12125550100", Contact_type="Parent/Guardian", Contact_relationship="Parent")
     assert content(one) == content(other)
+
+
+@pytest.mark.parametrize(("sent", "read"), [("Grandmother", ("Family", "Grandparent")), ("Chauffeur", ("Other", ""))])
+def test_a_contact_added_by_hand_is_kept_whatever_its_type_says(tmp_path: Path, sent: str, read: tuple[str, str]) -> None:
+    by_hand = {"Contact_id": "xc", "Student_id": "0001", "First_name": "Gran", "Last_name": "Hand", "Type": sent, "Phone": "(212) 555-0199 x7"}
+    kept = applied(empty_roster(), planned(tmp_path, small() | {"customcontacts/contacts": [by_hand]})).entities["contacts"]
+    contact = kept[(kept["contact_id"] == "xc").to_numpy(dtype=bool)].iloc[0]
+    assert (contact["type"], contact["relationship"], contact["phone"]) == (*read, "2125550199x7")
