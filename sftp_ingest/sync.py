@@ -15,9 +15,9 @@ from sqlalchemy import Engine
 
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
-from sftp_ingest.findings import Finding
+from sftp_ingest.findings import Finding, refuses
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, files, formats, holds, loader, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -73,10 +73,14 @@ def plan(
 ) -> Plan:
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files."""
     stages = stages or Stages()
+    delivery, packed = files.listed(delivery)
     format = formats.of(delivery, settings.format)
     rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
+        # of an archive that cannot be read no file is missing: the archive is what is wrong
+        told = (each for each in frames.findings if each.code != "file_missing" or not refuses(packed))
+        frames = replace(frames, findings=(*packed, *told))
     with stages.stage("validate"):
         verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
     if verdict.refused:

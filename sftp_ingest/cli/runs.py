@@ -139,12 +139,12 @@ def report(run: RunArgument, html: HtmlOption = None, config_path: ConfigOption 
 
 
 def _as_delivery(folder: Path) -> Delivery:
-    """The folder's CSV files as a delivery that nobody sealed. Raises ConfigError where it is no folder, or holds none."""
+    """The folder's CSV files and zip archives as a delivery that nobody sealed. Raises ConfigError where it is no folder, or holds none."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() == ".csv")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in (".csv", ".zip"))
     if not paths:
-        raise ConfigError(f"{folder} holds no .csv file")
+        raise ConfigError(f"{folder} holds no .csv or .zip file")
     files = tuple(DeliveredFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
     return Delivery("", "", datetime.now(UTC), folder, files, "folder")
 

@@ -113,15 +113,15 @@ def seal(home: Path, deliveries: Path, district: str, state: HomeState, now: dat
 
 
 def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Delivery:
-    """A delivery made of copies of the .csv files in `source`, for files that came another way than SFTP.
+    """A delivery made of copies of the .csv and .zip files in `source`, for files that came another way than SFTP.
 
     Raises ConfigError where `source` is no folder or holds no such file.
     """
     if not source.is_dir():
         raise ConfigError(f"FOLDER: there is no folder {source}")
-    found = sorted(path for path in source.iterdir() if path.suffix.lower() == ".csv" and path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() in (".csv", ".zip") and path.is_file() and not path.name.startswith("."))
     if not found:
-        raise ConfigError(f"FOLDER: there is no .csv file in {source}")
+        raise ConfigError(f"FOLDER: there is no .csv or .zip file in {source}")
     with _workshop(deliveries, district, now) as folder:
         files = []
         for path in found:

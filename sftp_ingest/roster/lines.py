@@ -376,9 +376,9 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Ma
 
 
 def _habit(cells: Positions, trailing: Mask) -> Mask:
-    """Which rows have as many blank cells too many as most rows have. In any other the last column may be blank and a cell too many before it."""
+    """Which rows have as many cells too many as most rows have. In any other the last column may be blank, and the cell too many before it."""
     widths, counts = np.unique(cells[trailing], return_counts=True)
-    common = counts * 2 > len(cells)
+    common = (counts > 1) & (counts * 2 > len(cells))
     habit: Mask = np.isin(cells, widths[common])
     return habit
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames
-from sftp_ingest.roster import lines
+from sftp_ingest.roster import files, lines
 from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Contract, Table, normalised
 from sftp_ingest.roster.quotes import Positions
@@ -80,7 +77,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         file = _File(sealed.name, table, strict)
         if table.core and not sealed.resent:
             file.find("file_not_resent")
-        _read(file, _bytes(delivery.folder / sealed.name, sealed), (before or {}).get(table.file))
+        _read(file, files.content(delivery.folder, sealed), (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
             tables[table.name], unread[table.name] = file.frame, file.unread
@@ -100,28 +97,20 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
         else:
             candidates.setdefault(table, []).append(sealed)
     chosen = {}
-    for table, files in candidates.items():
-        newest = max(files, key=lambda each: ((delivery.folder / each.name).stat().st_mtime_ns, each.name))
+    for table, twins in candidates.items():
+        newest = max(twins, key=lambda each: ((delivery.folder / (each.archive or each.name)).stat().st_mtime_ns, each.name))
         chosen[table] = newest
-        if len(files) > 1:
+        if len(twins) > 1:
             found.append(finding("file_twin", newest.name, strict=strict))
         if newest.name != newest.name.lower():
             found.append(finding("file_name_case", newest.name, strict=strict))
     return found, chosen
 
 
-def _bytes(path: Path, sealed: DeliveredFile) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as fault:
-        raise DeliveryError(f"{path.parent.name}/{path.name} cannot be read: {fault.strerror}") from fault
-    if hashlib.sha256(data).hexdigest() != sealed.sha256:
-        raise DeliveryError(f"{path.parent.name}/{path.name} is not the file that was sealed")
-    return data
-
-
-def _read(file: _File, data: bytes, before: FileShape | None) -> None:
+def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     """Fill the file's frame, or say why it cannot be."""
+    if data is None:
+        return file.find("archive_unreadable", hint="the file is damaged in its archive")
     if not data or data.isspace():
         return file.find("file_empty")
     if data.startswith(_NOT_TEXT):

@@ -11,7 +11,7 @@ import pytest
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import FileShape, Roster
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import Files, applied, csv_of, planned, section, small, student
+from tests.unit.districts import Files, applied, csv_of, planned, section, small, student, zipped
 
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
 
@@ -30,6 +30,7 @@ class Case:
     strict: bool = False
     before: dict[str, FileShape] | None = None
     after_first_night: bool = False
+    packed: bytes | None = None
 
     def __str__(self) -> str:
         return f"{self.code}{'-strict' if self.strict else ''}-{self.file}"
@@ -83,6 +84,9 @@ CASES = [
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": bytes(range(256)) * 20}),
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": good("students").replace(b",", b";")}),
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": b"<html><body>Log in first</body></html>\n"}),
+    Case("archive_unreadable", "night.zip", outcome="refused", packed=b"PK\x03\x04 cut short"),
+    Case("archive_too_large", "night.zip", outcome="refused", packed=zipped({"students.csv": b"a" * 3_000_000})),
+    Case("archive_twin", "students.csv", packed=zipped({"students.csv": good("students")})),
     Case("file_gone", "staff.csv", before={"staff.csv": FileShape(("staff_id",))}),
     Case("file_twin", "Students.csv", raw={"Students": good("students")}),
     Case("file_name_case", "Students.csv", raw={"students": None, "Students": good("students")}),
@@ -142,6 +146,9 @@ def made(case: Case, tmp_path: Path) -> Plan:
     now = first_night(tmp_path / "first") if case.after_first_night else None
     files = small()
     case.spoil(files)
+    if case.packed is not None:
+        (tmp_path / "night").mkdir()
+        (tmp_path / "night" / "night.zip").write_bytes(case.packed)
     return planned(tmp_path / "night", files, now, strict=case.strict, before=case.before, **case.raw)
 
 
