@@ -25,7 +25,7 @@ BLOCK = 4 << 20
 """So many bytes are looked at together: what is noted of each comma must not grow with the file."""
 
 LONG_LINE = 1 << 20
-LONGEST_LINE = 1 << 30
+LONGEST_LINE = 32 << 20
 MOST_MARKS = 1 << 20
 """A long line with more commas or quotes than these is no record, nor is one longer than the longest. One cell of many megabytes is."""
 
@@ -433,6 +433,10 @@ def _unread(rows: Rows, placed: Mask, form: _Form) -> pa.Table:
     """The keys that records may have. Of `placed` ones the key's cells are where the header has them, or cut off; of others any cell may be the key."""
     if not len(rows.ends):
         return form.no_keys
+    long = rows.ends - rows.starts > LONG_LINE
+    if long.any():  # its cells are no keys, and to look at them costs many times their size
+        anybody = _keys(form, rows.lines[long], [pa.nulls(int(long.sum()), pa.string())] * len(form.key))
+        return pa.concat_tables([anybody, _unread(rows.only(~long), placed[~long], form)])
     cells, counts = _cells(rows)
     plain = pc.utf8_trim_whitespace(pc.replace_substring(pc.utf8_trim(cells, characters=' \t\n"'), '""', '"'))
     garbled = pc.or_(pc.match_substring(plain, "\0"), pc.match_substring(plain, "\ufffd")).to_numpy(zero_copy_only=False)
