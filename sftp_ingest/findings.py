@@ -43,6 +43,14 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("file_without_rows", "refuse", "A core file has a header and no rows", "Export the file again; a roster without any record is never believed."),
     Code("file_cut", "refuse", "A file breaks off before its end", "Upload the file again, whole; its last line is incomplete."),
     Code("file_not_csv", "refuse", "A file is not CSV text", "Export comma-separated text with a header line; spreadsheets and archives cannot be read."),
+    Code("archive_unreadable", "refuse", "An archive cannot be read", "Send the files by themselves, or in a plain .zip archive without a password."),
+    Code("archive_too_large", "refuse", "An archive holds too much", "Put only the roster's files into the archive, or send them by themselves."),
+    Code(
+        "archive_twin",
+        "warn",
+        "A file lies in the home twice, once in an archive",
+        "Delete one of the two; the file that lies by itself, else the newer, was read.",
+    ),
     Code("file_unterminated", "warn", "The last line of a file has no line end", "End every line with a line break; without it, a file cut short looks whole."),
     Code("file_twin", "warn", "Two files differ only in upper and lower case", "Delete one of the two; the newer was read. (Clever reads the older.)"),
     Code("file_name_case", "warn", "A file name is not in lower case", "Name files as Clever does, in lower case.", strict="refuse"),
@@ -81,9 +89,20 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("nul_byte", "reject", "A row holds NUL bytes", "Export the file again; NUL bytes come from damaged exports."),
     Code("row_short", "reject", "A row has fewer cells than the header", "Look for a missing comma or a line break inside a cell.", strict="refuse"),
     Code("row_long", "reject", "A row has more cells than the header", "Put cells that hold a comma in double quotes.", strict="refuse"),
+    Code("row_huge", "reject", "A line is too long to be a row", "Look for line ends that are missing, or for a quote that is never closed.", strict="refuse"),
+    Code(
+        "row_trailing_commas",
+        "warn",
+        "A row has blank cells beyond the header",
+        "Export as many cells as the header has; the blank ones were not read.",
+        strict="refuse",
+    ),
     Code("row_blank", "warn", "A row has no value in any cell", "Remove empty rows from the export; they were not read."),
     Code(
         "quote_unescaped", "warn", "A quote inside a quoted cell is not doubled", 'Write a quote inside a quoted cell twice (""); the cell was read as meant.'
+    ),
+    Code(
+        "quote_smart", "warn", "Cells are in typographic quotes", 'Quote cells with straight double quotes ("); the cells were read as meant.', strict="refuse"
     ),
     Code("quote_open", "reject", "A quote is opened and never closed", "Close the quote, or remove it."),
     # Cells.
@@ -119,6 +138,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("contact_id_shared", "warn", "One contact id is used for people of different names", "Give each person a Contact_sis_id of his own; all were kept."),
     Code("contacts_many", "warn", "A student has more than five contacts", "Send the five that matter most; all were kept, Clever may not take them."),
     # Keys and references. Contract 1.5 and 1.10.2.
+    Code("id_rounded", "refuse", "Excel rounded an id", "Export ids as text, and do not open the file in Excel; the digits after the first few are lost."),
     Code("id_duplicate", "reject", "An id is used by more than one row", "Give each record its own id and one row; the first row was used."),
     Code("row_repeated", "warn", "A row is repeated", "Remove the repetition; it was counted once."),
     Code("rows_differ", "warn", "Rows of one person differ", "Repeat the person's own columns unchanged on every row; the first row was used."),

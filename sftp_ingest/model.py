@@ -40,13 +40,16 @@ class District:
 class DeliveredFile:
     """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it is the very file of the delivery before.
 
-    The name of a file in a sub-folder of the home begins with the folder's: `customsections/sections.csv`.
+    The name of a file in a sub-folder of the home begins with the folder's: `customsections/sections.csv`. One that lies in an
+    `archive` of the delivery is the `member` of that name there; it has no checksum of its own. No such file is ever recorded.
     """
 
     name: str
     size: int
     sha256: str
     resent: bool = True
+    archive: str = ""
+    member: str = ""
 
 
 @dataclass(frozen=True)

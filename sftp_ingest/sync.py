@@ -16,9 +16,9 @@ from sqlalchemy import Engine
 
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
-from sftp_ingest.findings import Finding
+from sftp_ingest.findings import Finding, refuses
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, fixit, formats, holds, loader, overlay, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, files, fixit, formats, holds, loader, overlay, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -89,10 +89,14 @@ def plan(
     Raises ContractError where the district's own contract folder is wrong.
     """
     stages = stages or Stages()
+    delivery, packed = files.listed(delivery)
     format = formats.of(delivery, settings.format)
     rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
+        # of an archive that cannot be read no file is missing: the archive is what is wrong
+        told = (each for each in frames.findings if each.code != "file_missing" or not refuses(packed))
+        frames = replace(frames, findings=(*packed, *told))
     with stages.stage("validate"):
         verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now))
     rows = {rules.tables[name].file: count for name, count in verdict.rows.items()}
@@ -124,7 +128,7 @@ def details(delivery: Delivery, planned: Plan) -> Details:
     return Details(
         rows=planned.rows,
         left_out={file: len(each.lines) for file, each in planned.rejections.items()},
-        rejected=fixit.tables(delivery, planned.rules, planned.rejections, planned.findings),
+        rejected=fixit.tables(files.listed(delivery)[0], planned.rules, planned.rejections, planned.findings),
         done=planned.flowing,
         waiting=planned.waiting,
         findings=planned.findings,

@@ -9,12 +9,15 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import Engine, make_url
 
 from sftp_ingest.store import database
+
+hypothesis.settings.register_profile("fuzz", max_examples=5_000)  # pytest --hypothesis-profile=fuzz tests/unit/test_fuzz.py
 
 POSTGRES_VARIABLE = "SFTP_INGEST_TEST_POSTGRES"
 

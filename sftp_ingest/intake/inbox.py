@@ -146,7 +146,7 @@ def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Del
 
 
 def as_delivery(source: Path, now: datetime) -> Delivery:
-    """The .csv files of a folder and of its side folders as a delivery that nobody sealed.
+    """The .csv files of a folder and of its side folders, and its .zip archives, as a delivery that nobody sealed.
 
     Raises ConfigError where `source` is no folder or holds no such file.
     """
@@ -158,9 +158,10 @@ def _files_in(source: Path) -> list[str]:
     if not source.is_dir():
         raise ConfigError(f"FOLDER: there is no folder {source}")
     folders = [source, *(source / each for each in SIDE_FOLDERS if (source / each).is_dir())]
-    found = [path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file() and not path.name.startswith(".")]
+    files = [path for folder in folders for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    found = [path for path in files if path.suffix.lower() == ".csv" or (path.suffix.lower() == ".zip" and path.parent == source)]
     if not found:
-        raise ConfigError(f"FOLDER: there is no .csv file in {source}")
+        raise ConfigError(f"FOLDER: there is no .csv or .zip file in {source}")
     return sorted(str(path.relative_to(source)) for path in found)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import Delivery, Rejections
-from sftp_ingest.roster import lines, loader
+from sftp_ingest.roster import again, lines, loader
 from sftp_ingest.roster.contract import Contract, Table, normalised
 
 MOST_ROWS = 100_000
@@ -34,7 +34,7 @@ def _table(table: Table, text: lines.Text, rejected: Rejections, findings: Seque
     header = lines.header(text).cells
     dropped = [place for place, name in enumerate(header) if _is_dropped(table, normalised(name))]
     at, causes = rejected.lines[:MOST_ROWS], rejected.causes[:MOST_ROWS]
-    rows = [_without(record, dropped, len(header)) for record in lines.read_again(text, at.tolist(), len(header))]
+    rows = [_without(record, dropped, len(header)) for record in again.records(text, at.tolist(), len(header))]
     surplus = min(max((len(row) for row in rows), default=0), len(header) + MOST_SURPLUS) - len(header)
     names = [*header, *(f"surplus {number}" for number in range(1, surplus + 1))]
     cells = [list(column) for column in zip_longest(*rows, fillvalue="")][: len(names)]
@@ -50,12 +50,12 @@ def _is_dropped(table: Table, column: str) -> bool:
     return known.drop if known else "password" in column
 
 
-def _without(record: lines.OddRecord, dropped: Sequence[int], width: int) -> list[str]:
+def _without(record: again.Record, dropped: Sequence[int], width: int) -> list[str]:
     """The record's cells with the dropped ones blank. Where the width is wrong, every cell that may be one of them is blank."""
     cells = list(record.cells)
     if not dropped:
         return cells
-    if record.fault == "quote_open":  # what its cells are is anybody's guess
+    if record.guessed:  # what its cells are is anybody's guess
         return [""] * min(len(cells), width)
     shift = len(cells) - width
     for place in dropped:

@@ -1,38 +1,51 @@
-"""Bytes of a CSV file become records with line numbers: sound lines by pyarrow at full speed, odd ones one by one with care.
+"""Bytes of a CSV file become records with line numbers: block by block, sound ones by pyarrow as they are, odd ones rewritten as they were meant.
 
-Most lines of most files are plain. One vectorised look at where the quotes, commas and line ends are tells which lines are
-not; those are taken out, read by a patient parser, and put back, so that one bad quote costs one line and never the file.
+Most lines of most files are sound. One vectorised look at where the quotes, commas and line ends are tells which lines are not, so that
+one bad quote costs one line and never the file, and a file of nothing but bad lines is read as fast as a good one.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+
+from sftp_ingest.roster.quotes import COMMA, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, straightened, tamed, without
 
 LONGEST_RECORD = 100
 """A quoted cell may run over this many lines; beyond that the quote was never closed."""
 
-Fault = Literal["row_short", "row_long", "quote_open", "nul_byte", "bytes_unreadable"]
+BLOCK = 4 << 20
+"""So many bytes are looked at together: what is noted of each comma must not grow with the file."""
 
+LONG_LINE = 1 << 20
+LONGEST_LINE = 32 << 20
+MOST_MARKS = 1 << 20
+"""A long line with more commas or quotes than these is no record, nor is one longer than the longest. One cell of many megabytes is."""
 
-@dataclass(frozen=True)
-class OddRecord:
-    """A record that pyarrow did not read: its first line, its cells, and what is wrong with it (nothing, where it could be read as meant)."""
+LONGEST_HEADER = 1 << 20
+"""A first line of more letters than this is no header."""
 
-    line: int
-    cells: tuple[str, ...]
-    fault: Fault | None = None
-    unescaped: bool = False
+_PREAMBLE = re.compile(rb'(?:[ \t,]*+\n)*+(?:"?sep=[^\n"]"?[ \t,]*+(?:\n|\Z))?', re.IGNORECASE)
+"""What may stand above the header: lines without a word, and the line by which Excel tells itself the separator."""
+
+_STRAIGHT = {ord(smart): '"' for smart in "“”„"}
+
+Fault = Literal["row_short", "row_long", "quote_open", "nul_byte", "bytes_unreadable", "row_huge"]
+FAULTS: tuple[Fault, ...] = ("row_short", "row_long", "quote_open", "nul_byte", "bytes_unreadable", "row_huge")
+_SHORT, _LONG, _OPEN, _NUL, _UNREADABLE, _HUGE = range(len(FAULTS))
+
+_NONE = np.zeros(0, dtype=np.int64)
+_SOLID = np.ones(256, dtype=bool)
+_SOLID[[9, 32, 34, 44]] = False
 
 
 @dataclass(frozen=True)
@@ -41,25 +54,36 @@ class Text:
 
     data: bytes
     encoding: str = ""
-    guessed: tuple[int, ...] = ()
-    unreadable: tuple[int, ...] = ()
+    guessed: Positions = field(default_factory=lambda: _NONE)
+    unreadable: Positions = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records below the header: `table` has one text column a header, `lines` their line numbers; `faulty` could not be put into it."""
+    """The records below the header: `table` has one text column a header, `lines` their line numbers.
+
+    `faulty` are the lines of records that could not be put into it, `faults` what is wrong with each, as places in FAULTS. `unread` has the
+    keys that those records may have: one or more rows a record, with its line; a null stands for any value.
+    """
 
     table: pa.Table
-    lines: npt.NDArray[np.int64]
-    faulty: tuple[OddRecord, ...] = ()
-    unescaped: tuple[int, ...] = ()
-    blank: tuple[int, ...] = ()
+    lines: Positions
+    faulty: Positions
+    faults: Positions
+    unread: pa.Table
+    unescaped: Positions = field(default_factory=lambda: _NONE)
+    smart: Positions = field(default_factory=lambda: _NONE)
+    trailing: Positions = field(default_factory=lambda: _NONE)
+    blank: Positions = field(default_factory=lambda: _NONE)
     terminated: bool = True
     last_whole: bool = True
 
 
-def decode(data: bytes) -> Text | None:
-    """The bytes as UTF-8 with LF ends, or None where they are no text.
+# ---------------------------------------------------------------- bytes into text
+
+
+def decode(data: bytes) -> Text:
+    """The bytes as UTF-8 with LF ends.
 
     A UTF-8 file with stray Windows-1252 lines is common (one school types its own export): each line is decoded by itself.
     """
@@ -69,30 +93,70 @@ def decode(data: bytes) -> Text | None:
     elif b"\0" in data[:4096] and data[:4096].count(b"\0") * 3 > len(data[:4096]):
         encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
     if encoding:
-        try:
-            data = data.decode(encoding).encode()
-        except UnicodeDecodeError:
-            return None
+        data = b"".join(_transcoded(data, encoding))
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if encoding:
+        replaced = "\ufffd".encode()
+        return Text(data, encoding, unreadable=_lines_with(data, replaced) if replaced in data else _NONE)
     if _is_utf8(data):
-        return Text(data, encoding)
-    lines = data.split(b"\n")
-    guessed, unreadable = [], []
-    for position, line in enumerate(lines):
-        if line.isascii() or _is_utf8(line):
+        return Text(data)
+    pieces: list[bytes] = []
+    guessed: list[int] = []
+    unreadable: list[int] = []
+    line = 1
+    for start, stop in _blocks(data, 0):
+        line += _decode_block(data[start:stop], line, pieces, guessed, unreadable)
+    return Text(b"".join(pieces), "Windows-1252" if guessed else "", np.array(guessed, dtype=np.int64), np.array(unreadable, dtype=np.int64))
+
+
+def _transcoded(data: bytes, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    view = memoryview(data)
+    for start in range(0, len(data), BLOCK):  # in pieces: decoded text takes up to four bytes a letter
+        yield decoder.decode(view[start : start + BLOCK], final=start + BLOCK >= len(data)).encode("utf-8", errors="replace")
+
+
+def _lines_with(data: bytes, mark: bytes) -> Positions:
+    """The numbers of the lines in which the mark is."""
+    found, line, position = [], 1, 0
+    while (at := data.find(mark, position)) >= 0:
+        line += data.count(b"\n", position, at)
+        found.append(line)
+        position = at if (position := data.find(b"\n", at)) >= 0 else len(data)
+    return np.array(found, dtype=np.int64)
+
+
+def _decode_block(block: bytes, first_line: int, pieces: list[bytes], guessed: list[int], unreadable: list[int]) -> int:
+    """Add the block's lines as UTF-8 to the pieces; only those that hold bytes beyond ASCII are looked at one by one. Gives the number of lines."""
+    raw = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(raw == 10)
+    if _is_utf8(block):
+        pieces.append(block)
+        return len(ends)
+    position = 0
+    stops = np.append(ends, len(raw))
+    for index in np.unique(np.searchsorted(stops, np.flatnonzero(raw > 127))).tolist():
+        start, stop = int(stops[index - 1]) + 1 if index else 0, int(stops[index])
+        line = block[start:stop]
+        if _is_utf8(line):
             continue
         try:
-            lines[position] = line.decode("cp1252").encode()
-            guessed.append(position + 1)
+            text = line.decode("cp1252")
+            guessed.append(first_line + index)
         except UnicodeDecodeError:
-            lines[position] = line.decode("utf-8", errors="replace").encode()
-            unreadable.append(position + 1)
-    return Text(b"\n".join(lines), "Windows-1252" if guessed else "", tuple(guessed), tuple(unreadable))
+            text = line.decode("utf-8", errors="replace")
+            unreadable.append(first_line + index)
+        pieces += (block[position:start], text.encode())
+        position = stop
+    pieces.append(block[position:])
+    return len(ends)
 
 
 def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
     decoder = codecs.getincrementaldecoder("utf-8")()
     view = memoryview(data)
     try:
@@ -104,241 +168,347 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
+def _blocks(data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Stretches of whole lines, each of about a block's size, or longer where a line is."""
+    while start < len(data):
+        stop = data.find(b"\n", start + BLOCK - 1) + 1 or len(data)
+        yield start, stop
+        start = stop
+
+
+# ---------------------------------------------------------------- text into records
+
+
 @dataclass(frozen=True)
 class Header:
-    """The first line that is not blank: its text and cells as sent, its number, and the byte at which the records begin."""
+    """The first line that says anything: its text and cells as sent, its number, and the byte at which the records begin.
+
+    `smart` tells that its cells stand in typographic quotes. A text longer than LONGEST_HEADER is cut behind it.
+    """
 
     text: str
     cells: tuple[str, ...]
     line: int
     end: int
+    smart: bool
 
 
 def header(text: Text) -> Header:
     """The header of a file that is not blank."""
-    start = len(text.data) - len(text.data.lstrip(b"\n"))
+    above = _PREAMBLE.match(text.data)
+    start = above.end() if above else 0
     end = text.data.find(b"\n", start)
     end = len(text.data) if end < 0 else end
-    line = text.data[start:end].decode("utf-8", errors="replace")
+    sent = text.data[start : min(end, start + LONGEST_HEADER + 1)].decode("utf-8", errors="replace")
+    straight = sent.translate(_STRAIGHT)
     try:
-        cells = next(csv.reader([line]), [])
+        cells = next(csv.reader([straight]), [])
     except csv.Error:
-        cells = line.split(",")
-    return Header(line, tuple(cells), start + 1, min(end + 1, len(text.data)))
+        cells = straight.split(",")
+    return Header(sent, tuple(cells), text.data.count(b"\n", 0, start) + 1, min(end + 1, len(text.data)), straight != sent)
 
 
-def records(text: Text, start: int, first_line: int, names: Sequence[str], wanted: Iterable[str]) -> Records:
+def records(text: Text, start: int, first_line: int, names: Sequence[str], wanted: Iterable[str], *, key: Sequence[str] = (), spare: int = 0) -> Records:
     """The records of `text` from byte `start`, whose first line has the number `first_line`.
 
-    `names` are the header's columns, all different; only `wanted` ones are kept.
+    `names` are the header's columns, all different; only `wanted` ones are kept. `spare` is how many nameless columns end the header:
+    a row may have cells for them or not.
     """
-    body = memoryview(text.data)[start:]
-    size = len(body)
-    width = len(names)
-    keep = [name for name in names if name in set(wanted)]
-    raw = np.frombuffer(body, dtype=np.uint8)
-    ends = np.flatnonzero(raw == 10)
-    terminated = size == 0 or bool(raw[-1] == 10)
-    if not terminated:
-        ends = np.append(ends, size)
-    starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
-
-    def count(byte: int) -> npt.NDArray[np.int64]:
-        at = np.flatnonzero(raw == byte)
-        return np.searchsorted(at, ends) - np.searchsorted(at, starts)
-
-    quotes = count(34)
-    plain = (quotes == 0) & (count(44) == width - 1)
-    odd = ((quotes == 0) & ~plain) | (quotes % 2 == 1) | (ends == starts)
-    odd[_lines_with_inner_quotes(raw, ends)] = True
-    if text.data.find(b"\0", start) >= 0:
-        odd |= count(0) > 0
-    for line in text.unreadable:
-        if line >= first_line:
-            odd[line - first_line] = True
-
-    wrong_width = False
-
-    def skip(_row: object) -> str:
-        nonlocal wrong_width
-        wrong_width = True
-        return "skip"
-
-    continued = _continuations(body, starts, ends, quotes, plain, odd, width)
-    table = _parse(body, starts, ends, odd | continued, names, keep, skip)
-    if wrong_width:  # a quoted line of the wrong width: rare enough to read all quoted lines with care
-        odd |= quotes > 0
-        table = _parse(body, starts, ends, odd | continued, names, keep, skip)
-    lines = np.flatnonzero(~(odd | continued)) + first_line
-
-    read: list[OddRecord] = []
-    blank: list[int] = []
-    unreadable = set(text.unreadable)
-    for position in np.flatnonzero(odd & ~continued).tolist():
-        last = position
-        while last + 1 < len(continued) and continued[last + 1]:
-            last += 1
-        line = position + first_line
-        record = bytes(body[starts[position] : ends[last]]).decode("utf-8", errors="replace")
-        if not record.strip(", \t"):
-            if record.strip():
-                blank.append(line)
+    form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key))
+    parts: list[Records] = []
+    size = BLOCK
+    while start < len(text.data):
+        stop = text.data.find(b"\n", start + size - 1) + 1 or len(text.data)
+        block = _block(text, start, stop, first_line, form)
+        if block.size == 0:  # the block's first record may go on behind its end
+            size *= 2
             continue
-        read.append(_odd_record(record, line, width, "bytes_unreadable" if line in unreadable else None))
-    faulty = tuple(each for each in read if each.fault)
-    sound = [each for each in read if not each.fault]
-    if sound:
-        at = [names.index(name) for name in keep]
-        extra = pa.table({name: pa.array([each.cells[index] for each in sound], pa.string()) for name, index in zip(keep, at, strict=True)})
-        lines = np.concatenate((lines, np.array([each.line for each in sound], dtype=np.int64)))
-        order = np.argsort(lines, kind="stable")
-        table, lines = pa.concat_tables([table, extra]).combine_chunks().take(pa.array(order)), lines[order]
-    last_line = first_line + len(ends) - 1
+        size = BLOCK
+        start, first_line = start + block.size, first_line + block.line_count
+        parts.append(_records(block, form))
+    lines = _joined(parts, "lines")
+    faulty, faults = _joined(parts, "faulty"), _joined(parts, "faults")
     return Records(
-        table=table,
+        table=pa.concat_tables([form.no_rows, *(each.table for each in parts)]),
         lines=lines,
         faulty=faulty,
-        unescaped=tuple(each.line for each in sound if each.unescaped),
-        blank=tuple(blank),
-        terminated=terminated,
-        last_whole=not any(each.fault in ("row_short", "quote_open") and each.line == last_line for each in faulty),
+        faults=faults,
+        unread=pa.concat_tables([form.no_keys, *(each.unread for each in parts)]),
+        unescaped=_joined(parts, "unescaped"),
+        smart=_joined(parts, "smart"),
+        trailing=_joined(parts, "trailing"),
+        blank=_joined(parts, "blank"),
+        terminated=text.data.endswith(b"\n") or not parts,
+        last_whole=not (len(faulty) and faulty[-1] > lines.max(initial=0) and faults[-1] in (_SHORT, _OPEN)),
     )
 
 
-def _lines_with_inner_quotes(raw: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Lines with a quote that has ordinary characters on both sides, as in Clever's own example "Thomas "Tom" Ford"."""
-    at = np.flatnonzero(raw == 34)
-    if not len(at):
-        return at
-    edge = np.zeros(256, dtype=bool)
-    edge[[10, 34, 44]] = True
-    before = edge[raw[np.maximum(at - 1, 0)]] | (at == 0)
-    after = edge[raw[np.minimum(at + 1, len(raw) - 1)]] | (at == len(raw) - 1)
-    inner: npt.NDArray[np.int64] = np.searchsorted(ends, at[~before & ~after])
-    return inner
+@dataclass(frozen=True)
+class _Form:
+    """What the header says: all columns with a name, those to keep, how many nameless ones follow, and which are the key."""
+
+    names: tuple[str, ...]
+    keep: tuple[str, ...]
+    spare: int
+    key: tuple[str, ...]
+
+    @property
+    def no_rows(self) -> pa.Table:
+        return pa.table({name: pa.array([], pa.string()) for name in self.keep})
+
+    @property
+    def no_keys(self) -> pa.Table:
+        return _keys(self, _NONE, [pa.array([], pa.string())] * len(self.key))
+
+    def fits(self, cells: Positions) -> Mask:
+        """Whether so many cells are a row's, those of nameless columns aside."""
+        return (cells >= len(self.names)) & (cells <= len(self.names) + self.spare)
 
 
-def _continuations(
-    body: memoryview,
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    quotes: npt.NDArray[np.int64],
-    plain: npt.NDArray[np.bool_],
-    odd: npt.NDArray[np.bool_],
-    width: int,
-) -> npt.NDArray[np.bool_]:
+@dataclass(frozen=True)
+class _Block:
+    """Records of some bytes of the text, a stretch of `size` with so many lines. `spoilt` has what is wrong with a record's bytes, or -1."""
+
+    rows: Rows
+    spoilt: Positions
+    smart: Positions
+    huge: Positions
+    size: int
+    line_count: int
+
+
+def _joined(parts: Sequence[Records], name: str) -> Positions:
+    return np.concatenate([getattr(each, name) for each in parts]) if parts else _NONE
+
+
+def _block(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _Block:
+    """The records between two bytes, or of the first lines of them where the last may go on behind; records over several lines are one."""
+    data = text.data[start:stop]
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    raw = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(raw == 10)
+    rows = Rows(raw, ends, first_line + np.arange(len(ends)))
+    size, line_count = stop - start, len(ends)
+    huge = np.zeros(len(ends), dtype=bool)
+    for index in np.flatnonzero(ends - rows.starts > LONG_LINE).tolist():
+        span = int(rows.starts[index]), int(ends[index])
+        huge[index] = span[1] - span[0] > LONGEST_LINE or max(data.count(b",", *span), data.count(b'"', *span)) > MOST_MARKS
+    huge_lines = rows.lines[huge]
+    rows = rows.only(~huge)
+    spoilt = np.full(len(rows.ends), -1, dtype=np.int64)
+    if b"\0" in data:
+        spoilt[np.searchsorted(rows.ends, np.flatnonzero(rows.raw == 0))] = _NUL
+    spoilt[np.isin(rows.lines, text.unreadable)] = _UNREADABLE
+    rows, smart = straightened(rows) if b"\xe2\x80" in data else (rows, np.zeros(len(rows.ends), dtype=bool))
+    if b'"' in data:
+        goes_on, unclosed = _goes_on(rows, form)
+        if unclosed >= 0 and stop < len(text.data) and len(rows.ends) - unclosed <= LONGEST_RECORD:
+            line_count = int(rows.lines[unclosed]) - first_line
+            size = int(ends[line_count - 1]) + 1 if line_count else 0
+            rows = Rows(rows.raw[: int(rows.ends[unclosed - 1]) + 1 if unclosed else 0], rows.ends[:unclosed], rows.lines[:unclosed])
+            spoilt, smart, goes_on = spoilt[:unclosed], smart[:unclosed], goes_on[:unclosed]
+        if goes_on.any():
+            record = np.cumsum(~goes_on) - 1
+            worst = np.full(int(record[-1]) + 1, -1, dtype=np.int64)
+            np.maximum.at(worst, record, spoilt)
+            spoilt = worst
+            rows = Rows(rows.raw, rows.ends[~np.append(goes_on[1:], False)], rows.lines[~goes_on])
+            smart = np.bincount(record, weights=smart) > 0
+    return _Block(rows, spoilt, rows.lines[smart], huge_lines[huge_lines < first_line + line_count], size, line_count)
+
+
+def _goes_on(rows: Rows, form: _Form) -> tuple[Mask, int]:
     """Which lines go on with the record of a line before: those between two lines of uneven quotes that make one sound record together.
 
     Two stray quotes must not swallow the people between them: where a line between is a plain record by itself, nothing is joined.
+    Also given is the last line of uneven quotes where nothing has closed it yet, else -1.
     """
-    continued = np.zeros(len(ends), dtype=bool)
-    uneven = np.flatnonzero(quotes % 2 == 1).tolist()
-    position = 0
-    while position + 1 < len(uneven):
-        first, last = uneven[position], uneven[position + 1]
-        apart = last - first > LONGEST_RECORD or bool(plain[first + 1 : last].any())
-        joined = "" if apart else bytes(body[starts[first] : ends[last]]).decode("utf-8", errors="replace")
-        cells = _strict_cells(joined)
-        if cells is not None and len(cells) == width:
-            continued[first + 1 : last + 1] = True
-            odd[first] = True
-            position += 2
-        else:
-            position += 1
-    return continued
+    goes_on = np.zeros(len(rows.ends), dtype=bool)
+    quotes = np.diff(np.searchsorted(np.flatnonzero(rows.raw == QUOTE), rows.ends), prepend=0)
+    uneven = np.flatnonzero(quotes % 2 == 1)
+    if not len(uneven):
+        return goes_on, -1
+    commas = np.diff(np.searchsorted(np.flatnonzero(rows.raw == COMMA), rows.ends), prepend=0)
+    plain = np.cumsum((quotes == 0) & form.fits(commas + 1))
+    first, last = uneven[:-1], uneven[1:]
+    pairs = (last - first <= LONGEST_RECORD) & (plain[last] == plain[first])
+    for half in (0, 1):  # neighbouring pairs share a line
+        chosen = np.flatnonzero(pairs & (np.arange(len(pairs)) % 2 == half))
+        pairs[chosen] = _make_one_record(rows, first[chosen], last[chosen], form)
+    index = 0
+    while index < len(pairs):
+        if pairs[index]:
+            goes_on[first[index] + 1 : last[index] + 1] = True
+        index += 2 if pairs[index] else 1
+    return goes_on, int(uneven[-1]) if index == len(pairs) else -1
 
 
-def read_again(text: Text, at: Iterable[int], width: int) -> Iterator[OddRecord]:
-    """The records that begin at these lines, one by one and with all their cells, as `records` took them."""
-    ends = np.flatnonzero(np.frombuffer(text.data, dtype=np.uint8) == 10)
-    if not len(ends) or ends[-1] != len(text.data) - 1:
-        ends = np.append(ends, len(text.data))
-    for line in at:
-        yield _odd_record(_whole(text.data, ends, line - 1, width).decode("utf-8", errors="replace"), line, width, None)
+def _make_one_record(rows: Rows, first: Positions, last: Positions, form: _Form) -> Mask:
+    """Whether the lines from each first to its last are one sound record of the header's width."""
+    steps = np.zeros(len(rows.ends) + 1, dtype=np.int8)
+    steps[first] += 1
+    steps[last + 1] -= 1
+    theirs = rows.only(np.cumsum(steps[:-1], dtype=np.int8) > 0)
+    joined = replace(theirs, ends=theirs.ends[np.cumsum(last - first + 1) - 1])
+    seen = shape(joined)
+    sound: Mask = seen.sound & form.fits(seen.cells)
+    return sound
 
 
-def _whole(data: bytes, ends: npt.NDArray[np.int64], position: int, width: int) -> bytes:
-    """The line with those that go on with its record, joined as `_continuations` joins them."""
-    start = int(ends[position - 1]) + 1 if position else 0
-    alone = data[start : int(ends[position])]
-    if alone.count(b'"') % 2 == 0:
-        return alone
-    for last in range(position + 1, min(position + LONGEST_RECORD + 1, len(ends))):
-        line = data[int(ends[last - 1]) + 1 : int(ends[last])]
-        if line.count(b'"') % 2:
-            joined = data[start : int(ends[last])]
-            cells = _strict_cells(joined.decode("utf-8", errors="replace"))
-            return joined if cells is not None and len(cells) == width else alone
-        if b'"' not in line and line.count(b",") == width - 1:
-            return alone
-    return alone
+def _records(block: _Block, form: _Form) -> Records:
+    rows = block.rows
+    seen = shape(rows)
+    spoilt = block.spoilt >= 0
+    read = _sorted_out(rows, seen, ~spoilt & seen.sound, form)
+    parts = [read]
+    if spoilt.any():
+        parts.append(_spoilt(rows.only(spoilt), block.spoilt[spoilt], form))
+    if len(block.huge):
+        anybody = _keys(form, block.huge, [pa.nulls(len(block.huge), pa.string())] * len(form.key))
+        parts.append(Records(form.no_rows, _NONE, block.huge, np.full(len(block.huge), _HUGE), anybody))
+    if not (spoilt | seen.sound).all():
+        broken = rows.only(~spoilt & ~seen.sound)
+        mended, unescaped = tamed(broken)
+        seen = shape(mended)
+        uneven = np.diff(np.searchsorted(np.flatnonzero(broken.raw == QUOTE), broken.ends), prepend=0) % 2 == 1
+        still = ~seen.sound | (uneven & ~form.fits(seen.cells))
+        parts.append(_sorted_out(mended, seen, ~still, form, unescaped))
+        parts.append(_spoilt(mended.only(still), np.full(int(still.sum()), _OPEN), form))
+    return _in_order(parts, replace(read, smart=block.smart))
 
 
-def _parse(
-    body: memoryview,
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    left_out: npt.NDArray[np.bool_],
-    names: Sequence[str],
-    keep: Sequence[str],
-    skip: object,
-) -> pa.Table:
-    """All lines that are not left out, through pyarrow."""
-    empty = pa.table({name: pa.array([], pa.string()) for name in keep})
-    if left_out.all():
-        return empty
-    source: object = pa.py_buffer(body)
-    if left_out.any():
-        stops = np.minimum(ends + 1, len(body))
-        edges = np.flatnonzero(np.diff(np.concatenate(([True], left_out, [True])).astype(np.int8)))
-        source = pa.py_buffer(b"".join(body[starts[first] : stops[last - 1]] for first, last in zip(edges[::2], edges[1::2], strict=True)))
-    table = pacsv.read_csv(
-        pa.BufferReader(source),
-        read_options=pacsv.ReadOptions(column_names=list(names), block_size=4 << 20),
-        parse_options=pacsv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False, invalid_row_handler=skip),
-        convert_options=pacsv.ConvertOptions(column_types={name: pa.string() for name in keep}, include_columns=list(keep), strings_can_be_null=False),
+def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Mask | None = None) -> Records:
+    """Of sound records the readable ones, and what is wrong with the others: they have too few cells, too many, or nothing in any."""
+    starts, ends, cells = rows.starts, rows.ends, seen.cells
+    width = len(form.names)
+    good = which & form.fits(cells) & (ends > starts)
+    trailing = blank = short = long = doubtful = np.zeros(len(ends), dtype=bool)
+    other = which & ~good & (ends > starts)
+    if other.any():
+        solid = np.flatnonzero(_SOLID[rows.raw[: ends[-1] + 1]] & (rows.raw[: ends[-1] + 1] != 10))
+        last_solid = np.append(solid, -1)[np.searchsorted(solid, ends) - 1]
+        blank = other & (last_solid < starts)
+        short = other & ~blank & (cells < width)
+        long = other & ~blank & ~short
+        at = np.flatnonzero(long)
+        trailing = np.zeros(len(ends), dtype=bool)
+        trailing[at] = last_solid[at] < seen.commas[seen.first[at] + width + form.spare - 1]
+        good, long = good | trailing, long & ~trailing
+        doubtful = trailing & ~_habit(cells, trailing)
+    cut = good & (cells > width)
+    raw = rows.raw
+    if not good.all() or cut.any():
+        begin = np.concatenate((starts[~good], seen.commas[seen.first[cut] + width - 1]))
+        raw = without(raw, begin, np.concatenate((ends[~good] + 1, ends[cut])))
+    bad = short | long
+    return Records(
+        table=_parsed(raw, form),
+        lines=rows.lines[good],
+        faulty=rows.lines[bad],
+        faults=np.where(short, _SHORT, _LONG)[bad],
+        unread=_unread(rows.only(bad | doubtful), short[bad | doubtful], form),
+        unescaped=rows.lines[good & unescaped] if unescaped is not None else _NONE,
+        trailing=rows.lines[trailing],
+        blank=rows.lines[blank & (cells > 1)],
     )
-    return table.combine_chunks()
 
 
-def _strict_cells(record: str) -> list[str] | None:
-    if not record:
-        return None
-    try:
-        rows = list(csv.reader(io.StringIO(record, newline=""), strict=True))
-    except csv.Error:
-        return None
-    return rows[0] if len(rows) == 1 else None
+def _habit(cells: Positions, trailing: Mask) -> Mask:
+    """Which rows have as many cells too many as most rows have. In any other the last column may be blank, and the cell too many before it."""
+    widths, counts = np.unique(cells[trailing], return_counts=True)
+    common = (counts > 1) & (counts * 2 > len(cells))
+    habit: Mask = np.isin(cells, widths[common])
+    return habit
 
 
-_CELL = re.compile(r'[ \t]*"((?:[^"]|"(?![ \t]*(?:,|$)))*)"[ \t]*(?=,|$)|([^,]*)(?=,|$)')
+def _spoilt(rows: Rows, faults: Positions, form: _Form) -> Records:
+    """Records of which nothing is believed but that they may be somebody's."""
+    seen = shape(rows)
+    unread = _unread(rows, seen.sound & form.fits(seen.cells), form)
+    return Records(form.no_rows, _NONE, rows.lines, faults, unread)
 
 
-def _patient_cells(record: str) -> list[str]:
-    """Cells where a quote closes only before a comma or the line's end, so that inner quotes need no doubling."""
-    cells, position = [], 0
-    while position <= len(record):
-        match = _CELL.match(record, position)
-        if match is None:  # pragma: no cover -- the second half of the pattern matches anything
-            break
-        quoted = match.group(1)
-        cells.append(match.group(2) if quoted is None else quoted.replace('""', '"'))
-        position = match.end() + 1
-    return cells
+def _in_order(parts: Sequence[Records], block: Records) -> Records:
+    """The parts of a block as one, in the order of the file."""
+    if len(parts) == 1:
+        return block
+    lines, faulty = _joined(parts, "lines"), _joined(parts, "faulty")
+    order, faults_order = np.argsort(lines, kind="stable"), np.argsort(faulty, kind="stable")
+    table = pa.concat_tables([each.table for each in parts if len(each.table)] or [block.table])
+    if sum(len(each.table) > 0 for each in parts) > 1:
+        table = table.combine_chunks().take(pa.array(order))
+    return replace(
+        block,
+        table=table,
+        lines=lines[order],
+        faulty=faulty[faults_order],
+        faults=_joined(parts, "faults")[faults_order],
+        unread=pa.concat_tables([each.unread for each in parts]),
+        unescaped=np.sort(_joined(parts, "unescaped")),
+        trailing=np.sort(_joined(parts, "trailing")),
+        blank=np.sort(_joined(parts, "blank")),
+    )
 
 
-def _odd_record(record: str, line: int, width: int, fault: Fault | None) -> OddRecord:
-    cells = _strict_cells(record)
-    unescaped = False
-    if cells is None or len(cells) != width:
-        patient = _patient_cells(record)
-        unescaped = cells is None
-        if len(patient) == width or cells is None:
-            cells = patient
-    if fault is None and "\0" in record:
-        fault = "nul_byte"
-    if fault is None and any(cell.lstrip().startswith('"') for cell in cells if unescaped):
-        fault = "quote_open"
-    if fault is None and len(cells) != width:
-        fault = "quote_open" if record.count('"') % 2 else "row_short" if len(cells) < width else "row_long"
-    return OddRecord(line, tuple(cells), fault, unescaped and fault is None)
+def _parsed(raw: Bytes, form: _Form) -> pa.Table:
+    """Sound records of the header's width, through pyarrow."""
+    if not len(raw):
+        return form.no_rows
+    return pacsv.read_csv(
+        pa.BufferReader(pa.py_buffer(raw)),
+        read_options=pacsv.ReadOptions(column_names=list(form.names), block_size=len(raw) + 1),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        convert_options=pacsv.ConvertOptions(
+            column_types={name: pa.string() for name in form.keep}, include_columns=list(form.keep), strings_can_be_null=False
+        ),
+    )
+
+
+# ---------------------------------------------------------------- whom an unread record may mean
+
+
+def _unread(rows: Rows, placed: Mask, form: _Form) -> pa.Table:
+    """The keys that records may have. Of `placed` ones the key's cells are where the header has them, or cut off; of others any cell may be the key."""
+    if not len(rows.ends):
+        return form.no_keys
+    long = rows.ends - rows.starts > LONG_LINE
+    if long.any():  # its cells are no keys, and to look at them costs many times their size
+        anybody = _keys(form, rows.lines[long], [pa.nulls(int(long.sum()), pa.string())] * len(form.key))
+        return pa.concat_tables([anybody, _unread(rows.only(~long), placed[~long], form)])
+    cells, counts = _cells(rows)
+    plain = pc.utf8_trim_whitespace(pc.replace_substring(pc.utf8_trim(cells, characters=' \t\n"'), '""', '"'))
+    garbled = pc.or_(pc.match_substring(plain, "\0"), pc.match_substring(plain, "\ufffd")).to_numpy(zero_copy_only=False)
+    blank = pc.equal(plain, "").to_numpy(zero_copy_only=False)
+    texts = pc.if_else(pa.array(garbled | blank), pa.scalar(None, pa.string()), plain)
+    first = np.cumsum(counts) - counts
+    at = [form.names.index(name) if name in form.names else len(cells) for name in form.key]
+    there = [(placed, [texts.take(pa.array((first + place)[placed], mask=(place >= counts)[placed])) for place in at])]
+    lines = [rows.lines[placed]]
+    record = np.repeat(np.arange(len(counts)), counts)
+    anywhere = ~placed[record] & ~garbled & ~blank
+    candidates = texts.filter(pa.array(anywhere))
+    for position in range(len(at)):
+        there.append((anywhere, [candidates if other == position else pa.nulls(len(candidates), pa.string()) for other in range(len(at))]))
+        lines.append(rows.lines[record[anywhere]])
+    anybody = ~placed & ((np.bincount(record, weights=garbled, minlength=len(counts)) > 0) | (np.bincount(record[anywhere], minlength=len(counts)) == 0))
+    lines.append(rows.lines[anybody])
+    there.append((anybody, [pa.nulls(int(anybody.sum()), pa.string())] * len(at)))
+    return _keys(form, np.concatenate(lines), [pa.concat_arrays([columns[position] for _, columns in there]) for position in range(len(at))])
+
+
+def _keys(form: _Form, lines: Positions, columns: Sequence[pa.Array]) -> pa.Table:
+    return pa.table([pa.array(lines, pa.int64()), *columns], names=["line", *form.key])
+
+
+def _cells(rows: Rows) -> tuple[pa.Array, Positions]:
+    """All cells of the records as one array, and how many each has; in a record that breaks the rules of quotes every comma parts two."""
+    seen = shape(rows)
+    every = np.flatnonzero(rows.raw == COMMA)
+    apart = np.concatenate((seen.commas[seen.sound[np.searchsorted(rows.ends, seen.commas)]], every[~seen.sound[np.searchsorted(rows.ends, every)]], rows.ends))
+    apart.sort()
+    counts = np.diff(np.searchsorted(apart, rows.ends, side="right"), prepend=0)
+    offsets = np.concatenate(([0], np.cumsum(np.diff(apart, prepend=-1) - 1))).astype(np.int32)
+    kept = np.ones(len(rows.raw), dtype=bool)
+    kept[apart] = False
+    return pa.Array.from_buffers(pa.string(), len(apart), [None, pa.py_buffer(offsets), pa.py_buffer(rows.raw[kept])]), counts

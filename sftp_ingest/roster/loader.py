@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.errors import DeliveryError
-from sftp_ingest.findings import Finding, finding, refuses
+from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import lines
-from sftp_ingest.roster.arrow import TEXT
+from sftp_ingest.roster import files, lines
+from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Contract, Table, normalised
+from sftp_ingest.roster.quotes import Positions
 
 WIDEST = 2_000
 """More columns than this are no roster file."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+
+_ROUNDED = r"^\d(?:[.,]\d+)?E\+\d{2}$"
+"""How Excel shows a long number in a narrow column, and saves it: only the first digits of the id are left."""
 
 _NOT_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x1f\x8b", b"SQLite format 3")
 
@@ -39,8 +43,13 @@ class _File:
     rows: int = 0
     shape: FileShape = field(default_factory=lambda: FileShape(()))
 
-    def find(self, code: str, column: str = "", at: Sequence[int] = (), *, count: int | None = None, values: Sequence[str] = (), hint: str = "") -> None:
-        self.findings.append(finding(code, self.name, column, at, count=count, values=values, hint=hint, strict=self.strict))
+    def find(
+        self, code: str, column: str = "", at: Sequence[int] | Positions = (), *, count: int | None = None, values: Sequence[str] = (), hint: str = ""
+    ) -> None:
+        shown = [int(line) for line in at[:SAMPLE_LINES]]  # of millions of lines no more than these become Python's
+        self.findings.append(
+            finding(code, self.name, column, shown, count=(len(at) or 1) if count is None else count, values=values, hint=hint, strict=self.strict)
+        )
 
 
 def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before: Mapping[str, FileShape] | None = None) -> Frames:
@@ -64,7 +73,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
             file.find("file_not_resent")
         if table.deprecated:
             file.find("file_deprecated", hint=f"{table.deprecated} has taken its place")
-        _read(file, _bytes(delivery.folder / sealed.name, sealed), (before or {}).get(table.file))
+        _read(file, files.content(delivery.folder, sealed), (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
             tables[table.name], unread[table.name] = file.frame, file.unread
@@ -74,14 +83,14 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     return Frames(tables, tuple(found), unread, rows, shapes, gone, faulty)
 
 
-def texts(delivery: Delivery, contract: Contract, files: Collection[str]) -> Iterator[tuple[Table, lines.Text]]:
+def texts(delivery: Delivery, contract: Contract, wanted: Collection[str]) -> Iterator[tuple[Table, lines.Text]]:
     """Again the text of the files, named as the contract spells them, one by one. Raises DeliveryError as `load` does."""
     _, chosen = _choose(delivery, contract, strict=False)
     for table in contract.tables.values():
-        if table.file in files and table.name in chosen:
-            text = lines.decode(_bytes(delivery.folder / chosen[table.name].name, chosen[table.name]))
-            if text is not None:
-                yield table, text
+        if table.file in wanted and table.name in chosen:
+            data = files.content(delivery.folder, chosen[table.name])
+            if data is not None:
+                yield table, lines.decode(data)
 
 
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
@@ -96,10 +105,10 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
         else:
             candidates.setdefault(table, []).append(sealed)
     chosen = {}
-    for table, files in candidates.items():
-        newest = max(files, key=lambda each: ((delivery.folder / each.name).stat().st_mtime_ns, each.name))
+    for table, twins in candidates.items():
+        newest = max(twins, key=lambda each: ((delivery.folder / (each.archive or each.name)).stat().st_mtime_ns, each.name))
         chosen[table] = newest
-        if len(files) > 1:
+        if len(twins) > 1:
             found.append(finding("file_twin", newest.name, strict=strict))
         if newest.name != newest.name.lower():
             found.append(finding("file_name_case", newest.name, strict=strict))
@@ -112,60 +121,58 @@ def _belongs(name: str, known: Collection[str]) -> str:
     return f"it would be read as {' or '.join(places)}" if places else ""
 
 
-def _bytes(path: Path, sealed: DeliveredFile) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as fault:
-        raise DeliveryError(f"{path.parent.name}/{path.name} cannot be read: {fault.strerror}") from fault
-    if hashlib.sha256(data).hexdigest() != sealed.sha256:
-        raise DeliveryError(f"{path.parent.name}/{path.name} is not the file that was sealed")
-    return data
-
-
-def _read(file: _File, data: bytes, before: FileShape | None) -> None:
+def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     """Fill the file's frame, or say why it cannot be."""
-    if not data.strip():
+    if data is None:
+        return file.find("archive_unreadable", hint="the file is damaged in its archive")
+    if not data or data.isspace():
         return file.find("file_empty")
     if data.startswith(_NOT_TEXT):
         return file.find("file_not_csv", at=(1,), hint="the file is not text")
-    whole = data.rstrip(b"\0")
-    if whole != data and b"\0" not in whole[:4096]:  # what a file system leaves of a file that was being written when the power went
+    # what a file system leaves of a file that was being written when the power went; UTF-16 has NUL bytes at its beginning too
+    if data.endswith(b"\0") and b"\0" not in data[: len(data.rstrip(b"\0"))][:4096]:
         return file.find("file_cut", hint="the file ends in NUL bytes")
     text = lines.decode(data)
-    if text is None:
-        return file.find("file_not_csv", at=(1,), hint="the bytes are not text")
+    del data
     if text.encoding:
         file.find("encoding_guessed", at=text.guessed, hint=f"read as {text.encoding}")
-    if text.unreadable:
+    if len(text.unreadable):
         file.find("bytes_unreadable", at=text.unreadable)
     header = lines.header(text)
     names = _header(file, header, before)
     if names is None or refuses(file.findings):
         return None
+    named = max((position for position, name in enumerate(names, 1) if name), default=0)
+    spare, names = len(names) - named, names[:named]
     known = file.table.columns
     wanted = [name for name in names if (not known[name].drop if name in known else name.startswith("ext.") and file.table.ext)]
-    records = lines.records(text, header.end, header.line + 1, names, wanted)
+    records = lines.records(text, header.end, header.line + 1, names, wanted, key=file.table.key, spare=spare)
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     frame = _frame(file, records)
-    file.rows = len(frame) + len(records.faulty)
+    file.rows = len(frame) + len(np.unique(records.faulty))
     if file.rows == 0 and not file.table.may_be_empty:
         _tell_no_rows(file)
         return None
     if file.rows == 0 and not file.table.incremental:
         file.find("file_emptied")
+    if b"E+" in text.data:
+        _tell_rounded(file, frame)
     file.frame = _with_derived(file, frame)
-    file.unread = _unread_keys(file.table, names, records.faulty)
-    file.faulty = _left_out(file, records.faulty)
+    file.unread = _unread_keys(file.table, records)
+    file.faulty = _left_out(file, records)
     return None
 
 
 def _header(file: _File, header: lines.Header, before: FileShape | None) -> list[str] | None:
     """The columns as compared, each under a name of its own, or None where there is no header to speak of.
 
-    Columns that are not read keep their place under a name that starts with NUL, which no header can have.
+    Columns that are not read keep their place under a name that starts with NUL, which no header can have; nameless ones at the end are blank.
     """
-    sent, line = header.cells, header.line
-    if len(sent) > WIDEST or any(ord(letter) < 32 and letter != "\t" for letter in header.text):
+    sent, line = list(header.cells), header.line
+    width = len(sent)
+    while sent and not sent[-1].strip():
+        sent.pop()
+    if len(header.text) > lines.LONGEST_HEADER or len(sent) > WIDEST or _CONTROL.search(header.text):
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
     known = file.table.columns
@@ -199,7 +206,13 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
         for column in before.columns:
             if column not in columns:
                 file.find("header_gone", known[column].name if column in known else column, at=(line,))
-    return columns
+    if header.smart:
+        file.find("quote_smart", at=(line,))
+    spare = width - len(sent)
+    if spare:
+        hint = f"column {width}" if spare == 1 else f"columns {len(sent) + 1:,} to {width:,}"
+        file.find("header_unnamed", at=(line,), count=spare, hint=hint)
+    return columns + [""] * spare
 
 
 def _named(header: str, table: Table) -> str:
@@ -210,17 +223,21 @@ def _named(header: str, table: Table) -> str:
 
 def _tell_rows(file: _File, records: lines.Records, before: FileShape | None, columns: Sequence[str]) -> None:
     """Findings about rows, and whether the file breaks off."""
-    for code in ("row_short", "row_long", "quote_open", "nul_byte"):
-        at = [each.line for each in records.faulty if each.fault == code]
-        if at:
+    for place, code in enumerate(lines.FAULTS):
+        at = records.faulty[records.faults == place]
+        if len(at) and code != "bytes_unreadable":  # told already, of the text
             file.find(code, at=at)
-    if records.unescaped:
-        file.find("quote_unescaped", at=records.unescaped)
-    if records.blank:
-        file.find("row_blank", at=records.blank)
+    for told, at in (
+        ("quote_unescaped", records.unescaped),
+        ("quote_smart", records.smart),
+        ("row_trailing_commas", records.trailing),
+        ("row_blank", records.blank),
+    ):
+        if len(at):
+            file.find(told, at=at)
     file.shape = FileShape(tuple(columns), records.terminated)
     last = int(records.lines[-1]) if len(records.lines) else 0
-    last = max([last, *(each.line for each in records.faulty)])
+    last = max(last, int(records.faulty[-1]) if len(records.faulty) else 0)
     if not records.terminated and not records.last_whole:
         file.find("file_cut", at=(last,), hint="its last line has too few cells and no line end")
     elif not records.terminated and before is not None and before.terminated:
@@ -247,9 +264,22 @@ def _frame(file: _File, records: lines.Records) -> pd.DataFrame:
             break
         blank &= pc.equal(table[name], "").to_numpy(zero_copy_only=False)
     if blank.any():
-        file.find("row_blank", at=at[blank].tolist())
+        file.find("row_blank", at=at[blank])
         table, at = table.filter(pa.array(~blank)), at[~blank]
     return pd.DataFrame({name: pd.array(table[name], dtype=TEXT) for name in table.column_names}, index=pd.Index(at, name="line"), copy=False)
+
+
+def _tell_rounded(file: _File, frame: pd.DataFrame) -> None:
+    """Ids that a spreadsheet rounded stop the delivery where records are told apart or referred to by them: all of them would seem to have left."""
+    telling = {*file.table.key, *(each.column for each in file.table.references)}
+    for each in file.table.fields:
+        if each.column not in frame.columns or not (each.type == "id" or each.column in telling):
+            continue
+        rounded = pc.match_substring_regex(array_of(frame[each.column]), _ROUNDED).to_numpy(zero_copy_only=False)
+        if rounded.any():
+            file.find("id_rounded", each.name, at=frame.index.to_numpy()[rounded])
+            if each.column not in telling:
+                file.findings[-1] = replace(file.findings[-1], severity="warn")
 
 
 def _with_derived(file: _File, frame: pd.DataFrame) -> pd.DataFrame:
@@ -262,33 +292,15 @@ def _with_derived(file: _File, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _left_out(file: _File, faulty: Sequence[lines.OddRecord]) -> Rejections | None:
+def _left_out(file: _File, records: lines.Records) -> Rejections | None:
     """The lines of records that are in no frame, each with the finding of its fault."""
-    if not faulty:
+    if not len(records.faulty):
         return None
     labels = {each.code: each.label for each in file.findings}
-    codes = sorted({each.fault for each in faulty if each.fault})
-    places = {code: place for place, code in enumerate(codes)}
-    return Rejections(
-        lines=np.array([each.line for each in faulty], dtype=np.int64),
-        causes=np.array([places[each.fault] for each in faulty if each.fault], dtype=np.int32),
-        labels=tuple(labels[code] for code in codes),
-    )
+    return Rejections(records.faulty, records.faults.astype(np.int32), tuple(labels.get(code, code) for code in lines.FAULTS))
 
 
-def _unread_keys(table: Table, names: Sequence[str], faulty: Sequence[lines.OddRecord]) -> pd.DataFrame:
-    """The keys of records that are in no frame; null stands for any value.
-
-    In a row with too many cells any cell may be the key, as an unquoted comma shifts what follows it; all of them are kept as keys.
-    """
-    at = [names.index(column) for column in table.key]
-    keys: set[tuple[str | None, ...]] = set()
-    for record in faulty:
-        cells = [None if "\0" in cell or "\ufffd" in cell else cell.strip(' \t"') or None for cell in record.cells]
-        if record.fault in ("row_long", "quote_open"):
-            for cell in cells:
-                keys.update(tuple(cell if part == position else None for part in range(len(at))) for position in range(len(at)) if cell)
-        else:
-            keys.add(tuple(cells[index] if index < len(cells) else None for index in at))
-    ordered = sorted(keys, key=lambda key: tuple(part or "" for part in key))
-    return pd.DataFrame({column: pd.array([key[part] for key in ordered], dtype=TEXT) for part, column in enumerate(table.key)})
+def _unread_keys(table: Table, records: lines.Records) -> pd.DataFrame:
+    """The keys of records that are in no frame, by line; null stands for any value."""
+    index = pd.Index(records.unread["line"].to_numpy(), name="line")
+    return pd.DataFrame({column: pd.array(records.unread[column].combine_chunks(), dtype=TEXT) for column in table.key}, index=index, copy=False)

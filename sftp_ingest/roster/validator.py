@@ -137,7 +137,8 @@ def validate(frames: Frames, contract: Contract, *, today: date, strict: bool = 
     `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight.
     """
     frames = _in_the_formats_words(frames, contract)
-    court = _Court(strict, known or {}, list(frames.findings), values.readers(today), unread=frames.unread)
+    unread = {name: _unread(contract.tables[name], keys, known or {}) for name, keys in frames.unread.items()}
+    court = _Court(strict, known or {}, list(frames.findings), values.readers(today), unread=unread)
     for name, table in contract.tables.items():
         if name not in frames.tables:
             continue
@@ -161,7 +162,7 @@ def validate(frames: Frames, contract: Contract, *, today: date, strict: bool = 
     return Verdict(
         tables={name: rows.frame if rows.kept.all() else rows.frame[rows.kept] for name, rows in court.done.items()},
         findings=tuple(court.findings),
-        seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
+        seen={name: _seen(rows, unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
         rejections={rows.file: found for rows in court.done.values() if (found := _rejections(rows, frames.faulty.get(rows.file)))},
@@ -623,6 +624,17 @@ def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:
     for column, lines in rows.doubted.items():
         rejected[column] = rejected[column].mask(rejected.index.isin(lines))
     return pd.concat([rejected.mask(rejected == ""), unread], ignore_index=True)
+
+
+def _unread(table: Table, keys: pd.DataFrame, known: Mapping[str, Ids]) -> pd.DataFrame:
+    """The keys of rows that could not be read. A row of which no cell names a record that ever was has lost its id: it may be anybody's."""
+    named = np.ones(len(keys), dtype=bool)
+    for column in table.key:
+        kind = next((each.table for each in table.references if each.column == column), table.records if len(table.key) == 1 else "")
+        if kind in known:
+            named &= is_in(array_of(keys[column]), known[kind].ever) | keys[column].isna().to_numpy(dtype=bool)
+    lost = keys.index.difference(keys.index[named])
+    return pd.concat([keys, pd.DataFrame({column: pd.array([None] * len(lost), dtype=TEXT) for column in table.key}, index=lost)])
 
 
 def _distinct(cells: pa.Array, mask: Mask) -> list[str]:

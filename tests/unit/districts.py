@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -109,6 +110,15 @@ def delivery_of(folder: Path) -> Delivery:
         if path.is_file()
     )
     return Delivery("d1", "springfield", datetime(2026, 11, 23, tzinfo=UTC), folder, files)
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    """A zip archive of the members, in memory."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return archive.getvalue()
 
 
 def planned(

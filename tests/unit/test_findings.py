@@ -11,7 +11,7 @@ import pytest
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import FileShape, Roster
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import TOLERANT, Files, applied, csv_of, planned, ruled, section, small, student
+from tests.unit.districts import TOLERANT, Files, applied, csv_of, planned, ruled, section, small, student, zipped
 
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
 
@@ -34,6 +34,7 @@ class Case:
     before: dict[str, FileShape] | None = None
     after_first_night: bool = False
     rules: dict[str, str] = field(default_factory=dict)
+    packed: bytes | None = None
 
     def __str__(self) -> str:
         return f"{self.code}{'-strict' if self.strict else ''}-{self.file}"
@@ -87,6 +88,9 @@ CASES = [
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": bytes(range(256)) * 20}),
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": good("students").replace(b",", b";")}),
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": b"<html><body>Log in first</body></html>\n"}),
+    Case("archive_unreadable", "night.zip", outcome="refused", packed=b"PK\x03\x04 cut short"),
+    Case("archive_too_large", "night.zip", outcome="refused", packed=zipped({"students.csv": b"a" * 3_000_000})),
+    Case("archive_twin", "students.csv", packed=zipped({"students.csv": good("students")})),
     Case("file_gone", "staff.csv", before={"staff.csv": FileShape(("staff_id",))}),
     Case("file_twin", "Students.csv", raw={"Students": good("students")}),
     Case(
@@ -113,8 +117,11 @@ CASES = [
     Case("row_short", "students.csv", lines=(3,), raw=replaced("students", 3, "0012,0002,Doe")),
     Case("row_short", "students.csv", lines=(3,), outcome="refused", raw=replaced("students", 3, "0012,0002,Doe"), strict=True),
     Case("row_long", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("Last2", "Last, Jr."))),
+    Case("row_trailing_commas", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3 + ",, ")),
+    Case("row_huge", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3 + "," * 2_000_000)),
     Case("row_blank", "students.csv", lines=(8,), raw={"students": good("students") + b",,,,,,,,,\n"}),
     Case("quote_unescaped", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("First2", '"Thomas "Tom" Ford"'))),
+    Case("quote_smart", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("First2", "“First, 2”"))),
     Case("quote_open", "students.csv", lines=(3,), raw=replaced("students", 3, LINE_3.replace("First2", '"First, 2'))),
     Case("value_missing", "students.csv", "Last_name", (3,), spoil=put("students", 1, Last_name="")),
     Case("value_missing", "students.csv", "Student_id", (3,), spoil=put("students", 1, Student_id=" ")),
@@ -134,6 +141,7 @@ CASES = [
     Case("contact_type_missing", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type=""), strict=True),
     Case("contact_id_shared", "students.csv", "Contact_sis_id", (2, 3), spoil=put("students", 1, Contact_sis_id="c1")),
     Case("contacts_many", "students.csv", "Student_id", (3,), spoil=appended("students", *(student(2, Contact_sis_id=f"more{number}") for number in range(5)))),
+    Case("id_rounded", "students.csv", "Student_id", (3,), "refused", spoil=put("students", 1, Student_id="1.00095E+08")),
     Case("id_duplicate", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s1", "0012", "t2", "Math"))),
     Case("id_duplicate", "students.csv", "Student_id", (8,), spoil=appended("students", student(2, School_id="0011"))),
     Case("row_repeated", "enrollments.csv", "", (9,), spoil=lambda files: files["enrollments"].append(files["enrollments"][0])),
@@ -161,6 +169,9 @@ def made(case: Case, tmp_path: Path) -> Plan:
     now = first_night(tmp_path / "first") if case.after_first_night else None
     files = small()
     case.spoil(files)
+    if case.packed is not None:
+        (tmp_path / "night").mkdir()
+        (tmp_path / "night" / "night.zip").write_bytes(case.packed)
     settings = replace(TOLERANT, contract=str(ruled(tmp_path / "rules", **case.rules)) if case.rules else "")
     return planned(tmp_path / "night", files, now, strict=case.strict, settings=settings, before=case.before, **case.raw)
 

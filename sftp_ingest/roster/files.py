@@ -1,0 +1,160 @@
+"""The files of a delivery, those that lie by themselves and those in zip archives, are listed and read; nothing is unpacked on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from sftp_ingest.errors import DeliveryError
+from sftp_ingest.findings import Finding, finding
+from sftp_ingest.model import DeliveredFile, Delivery
+
+MOST_MEMBERS = 100
+LARGEST_MEMBER = 4 << 30
+LARGEST_ARCHIVE = 8 << 30
+"""Bytes, unpacked: of one file of an archive, and of all of a delivery's archives together."""
+
+HIGHEST_RATIO = 200
+SMALL_MEMBER = 1 << 20
+"""A file of an archive larger than this may not shrink by more than the ratio: roster text shrinks by ten, a bomb by a thousand."""
+
+_MOST_ENTRIES = 10_000
+_LONGEST_DIRECTORY = 16 << 20
+"""Looked at before anything of an archive's directory is read, which an attacker may make as long as the archive."""
+
+_SIDE_FOLDERS = frozenset({"customsections", "customstudents", "customteachers", "customcontacts", "extensionfields", "preferred-sis-data"})
+"""Folders that mean something (contract 1.9); a common folder of any other name is only how the archive was made."""
+
+
+def listed(delivery: Delivery) -> tuple[Delivery, tuple[Finding, ...]]:
+    """The delivery with the files of its .zip archives in their place, as if they lay by themselves, and what is wrong with the archives.
+
+    Raises DeliveryError where an archive is gone or has changed since it was sealed.
+    """
+    archives = [each for each in delivery.files if each.name.lower().endswith(".zip") and "/" not in each.name]
+    if not archives:
+        return delivery, ()
+    files = [each for each in delivery.files if each not in archives]
+    taken = {each.name.lower() for each in files}
+    found: list[Finding] = []
+    room = LARGEST_ARCHIVE
+    for archive in sorted(archives, key=lambda each: ((delivery.folder / each.name).stat().st_mtime_ns, each.name), reverse=True):
+        members, fault = _members(delivery.folder / archive.name, archive)
+        room -= sum(each.size for each in members)
+        if fault is None and room < 0:
+            fault = finding("archive_too_large", archive.name, hint=f"it holds more than {LARGEST_ARCHIVE >> 30} GiB")
+        if fault is not None:
+            found.append(fault)
+            continue
+        for member in members:
+            if member.name.lower() in taken:
+                found.append(finding("archive_twin", member.name, hint=f"once more in {archive.name}"))
+            else:
+                taken.add(member.name.lower())
+                files.append(member)
+    return replace(delivery, files=tuple(files)), tuple(found)
+
+
+def content(folder: Path, sealed: DeliveredFile) -> bytes | None:
+    """The bytes of a delivery's file, or None where it lies in an archive and is damaged there.
+
+    Raises DeliveryError where the file is gone or has changed since it was sealed.
+    """
+    if sealed.archive:
+        return _unpacked(folder / sealed.archive, sealed)
+    path = folder / sealed.name
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise DeliveryError(f"{folder.name}/{sealed.name} cannot be read: {fault.strerror}") from fault
+    if hashlib.sha256(data).hexdigest() != sealed.sha256:
+        raise DeliveryError(f"{folder.name}/{sealed.name} is not the file that was sealed")
+    return data
+
+
+def _members(path: Path, archive: DeliveredFile) -> tuple[list[DeliveredFile], Finding | None]:
+    """The files of an archive, or what is wrong with it."""
+
+    def refused(code: str, hint: str) -> tuple[list[DeliveredFile], Finding | None]:
+        return [], finding(code, archive.name, hint=hint)
+
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != archive.sha256:
+                raise DeliveryError(f"{path.parent.name}/{path.name} is not the file that was sealed")
+            if _directory_too_long(file.seek(0, 2), path):
+                return refused("archive_too_large", f"it holds more than {MOST_MEMBERS} files")
+    except OSError as fault:
+        raise DeliveryError(f"{path.parent.name}/{path.name} cannot be read: {fault.strerror}") from fault
+    try:
+        with zipfile.ZipFile(path) as opened:
+            entries = opened.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error):
+        return refused("archive_unreadable", "it is no .zip archive, or damaged")
+    found: list[tuple[PurePosixPath, zipfile.ZipInfo]] = []
+    for entry in entries:
+        if _leads_out(entry.filename):
+            return refused("archive_unreadable", "the name of a file in it leads out of it")
+        place = PurePosixPath(entry.filename.replace("\\", "/"))
+        if not entry.is_dir() and not any(part.startswith(".") or part == "__MACOSX" for part in place.parts) and place.parts:
+            found.append((place, entry))
+    if len(found) > MOST_MEMBERS:
+        return refused("archive_too_large", f"it holds more than {MOST_MEMBERS} files")
+    for _, entry in found:
+        if entry.flag_bits & 1:
+            return refused("archive_unreadable", "it is encrypted")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return refused("archive_unreadable", "it is compressed in a way that is not common to all .zip archives")
+        if entry.file_size > LARGEST_MEMBER:
+            return refused("archive_too_large", f"a file in it holds more than {LARGEST_MEMBER >> 30} GiB")
+        if entry.file_size > max(SMALL_MEMBER, HIGHEST_RATIO * entry.compress_size):
+            return refused("archive_too_large", f"a file in it is more than {HIGHEST_RATIO} times as large as it is packed")
+    common = found[0][0].parts[0] if found else ""
+    strip = common.lower() not in _SIDE_FOLDERS and all(len(place.parts) > 1 and place.parts[0] == common for place, _ in found)
+    members = [
+        DeliveredFile("/".join(place.parts[1:] if strip else place.parts), entry.file_size, "", archive.resent, archive.name, entry.filename)
+        for place, entry in found
+    ]
+    names = {each.name.lower() for each in members}
+    return (members, None) if len(names) == len(members) else refused("archive_unreadable", "two files in it have one name")
+
+
+def _leads_out(name: str) -> bool:
+    parts = name.replace("\\", "/").split("/")
+    return name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name
+
+
+def _directory_too_long(size: int, path: Path) -> bool:
+    """Whether the archive's last record, which tells how long its directory is, tells of more than any roster needs."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - (1 << 16) - 22))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        return False  # no archive at all, which is told elsewhere
+    entries, length = struct.unpack_from("<HI", tail, at + 10)
+    return bool(entries > _MOST_ENTRIES or length > _LONGEST_DIRECTORY)
+
+
+def _unpacked(path: Path, member: DeliveredFile) -> bytes | None:
+    try:
+        with zipfile.ZipFile(path) as opened, opened.open(member.member) as stream:
+            data = b"".join(_pieces(stream, member.size))
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, EOFError, ValueError, OSError, struct.error):
+        return None
+    return data if len(data) == member.size else None
+
+
+def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """What the stream gives, up to the size that was promised and looked at."""
+    while size > 0 and (piece := stream.read(min(size, 1 << 20))):
+        size -= len(piece)
+        yield piece
+    if stream.read(1):
+        raise zipfile.BadZipFile
