@@ -299,6 +299,8 @@ def _people(
     everyone = np.arange(len(people), dtype=np.int64)
     pair = np.sort(np.concatenate((tally.pair, everyone * tally.width + primary)))
     pair = pair[np.diff(pair, prepend=-1) > 0]
+    if (nowhere := schools.index("").as_py()) >= 0:
+        pair = pair[pair % tally.width != nowhere]
     group, value = np.divmod(pair, tally.width)
     lists = _lists(schools, value, np.searchsorted(group, np.arange(len(people) + 1)))
     if links.anybody or newcomers.any() or in_doubt.any():
@@ -316,7 +318,7 @@ def _lists(schools: pa.Array, value: Numbers, begins: Numbers) -> pa.Array:
 
 def _lists_alone(sent: pa.Array) -> pa.Array:
     encoded = sent.dictionary_encode()
-    return pa.array([json.dumps([school]) for school in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+    return pa.array([json.dumps([school] if school else []) for school in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
 
 
 def _not_shortened(lists: pa.Array, before: pa.Array, in_doubt: Mask, spoken_for: set[str], open_schools: set[str]) -> pa.Array:
