@@ -117,14 +117,14 @@ def _spoken_for(keys: Mapping[str, pa.Array], seen: pd.DataFrame | None) -> Mask
 
 
 def _undelivered(name: str, held: pd.DataFrame, assembled: Assembled, now: Roster) -> Mask:
-    """Records of a source that was not delivered, and the memberships of such sections."""
+    """Records of a source that was not delivered; a membership comes from the same folder as its section."""
+    covered = assembled.covered.get(name)
     if "source" in ENTITIES[name].values:
-        return _of_other_source(held, assembled.covered.get(name))
-    if "section_id" in ENTITIES[name].key and "sections" in assembled.covered:
-        sections = now.entities["sections"]
-        there = _of_other_source(sections, assembled.covered["sections"])
-        return is_in(array_of(held["section_id"]), array_of(sections.loc[there, "section_id"]))
-    return np.zeros(len(held), dtype=bool)
+        return _of_other_source(held, covered)
+    if covered is None:
+        return np.zeros(len(held), dtype=bool)
+    sections = now.entities["sections"]
+    return is_in(array_of(held["section_id"]), array_of(sections.loc[_of_other_source(sections, covered), "section_id"]))
 
 
 def _of_other_source(held: pd.DataFrame, covered: frozenset[str] | None) -> Mask:
@@ -178,8 +178,10 @@ class _Memberships:
             unnamed = seen[column].isna().to_numpy()
             of_person += np.bincount(who[who >= 0], minlength=len(of_person))
             of_section += np.bincount(where[where >= 0], minlength=len(of_section))
-            newcomers += np.bincount(where[unnamed & (where >= 0)], minlength=len(newcomers))
-            anybody = int((unnamed & (where < 0)).sum())
+            placed = where >= 0
+            placed[placed] = ~sections.kept[where[placed]]  # whose own row was rejected may be at any school
+            newcomers += np.bincount(where[unnamed & placed], minlength=len(newcomers))
+            anybody = int((unnamed & ~placed).sum())
             anywhere = int(seen["section_id"].isna().sum())
         return cls(person, section, link, anybody, anywhere, newcomers, of_person, of_section)
 
