@@ -116,14 +116,14 @@ def _spoken_for(keys: Mapping[str, pa.Array], seen: pd.DataFrame | None) -> Mask
 
 
 def _undelivered(name: str, held: pd.DataFrame, assembled: Assembled, now: Roster) -> Mask:
-    """Records of a source that was not delivered, and the memberships of such sections."""
+    """Records of a source that was not delivered; a membership comes from the same folder as its section."""
+    covered = assembled.covered.get(name)
     if "source" in ENTITIES[name].values:
-        return _of_other_source(held, assembled.covered.get(name))
-    if "section_id" in ENTITIES[name].key and name in assembled.covered:
-        sections = now.entities["sections"]
-        there = _of_other_source(sections, assembled.covered[name])
-        return is_in(array_of(held["section_id"]), array_of(sections.loc[there, "section_id"]))
-    return np.zeros(len(held), dtype=bool)
+        return _of_other_source(held, covered)
+    if covered is None:
+        return np.zeros(len(held), dtype=bool)
+    sections = now.entities["sections"]
+    return is_in(array_of(held["section_id"]), array_of(sections.loc[_of_other_source(sections, covered), "section_id"]))
 
 
 def _of_other_source(held: pd.DataFrame, covered: frozenset[str] | None) -> Mask:
@@ -177,8 +177,10 @@ class _Memberships:
             unnamed = seen[column].isna().to_numpy()
             of_person += np.bincount(who[who >= 0], minlength=len(of_person))
             of_section += np.bincount(where[where >= 0], minlength=len(of_section))
-            newcomers += np.bincount(where[unnamed & (where >= 0)], minlength=len(newcomers))
-            anybody = int((unnamed & (where < 0)).sum())
+            placed = where >= 0
+            placed[placed] = ~sections.kept[where[placed]]  # whose own row was rejected may be at any school
+            newcomers += np.bincount(where[unnamed & placed], minlength=len(newcomers))
+            anybody = int((unnamed & ~placed).sum())
             anywhere = int(seen["section_id"].isna().sum())
         return cls(person, section, link, anybody, anywhere, newcomers, of_person, of_section)
 
@@ -298,6 +300,8 @@ def _people(
     everyone = np.arange(len(people), dtype=np.int64)
     pair = np.sort(np.concatenate((tally.pair, everyone * tally.width + primary)))
     pair = pair[np.diff(pair, prepend=-1) > 0]
+    if (nowhere := schools.index("").as_py()) >= 0:
+        pair = pair[pair % tally.width != nowhere]
     group, value = np.divmod(pair, tally.width)
     lists = _lists(schools, value, np.searchsorted(group, np.arange(len(people) + 1)))
     if links.anybody or newcomers.any() or in_doubt.any():
@@ -315,7 +319,7 @@ def _lists(schools: pa.Array, value: Numbers, begins: Numbers) -> pa.Array:
 
 def _lists_alone(sent: pa.Array) -> pa.Array:
     encoded = sent.dictionary_encode()
-    return pa.array([json.dumps([school]) for school in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+    return pa.array([json.dumps([school] if school else []) for school in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
 
 
 def _not_shortened(lists: pa.Array, before: pa.Array, in_doubt: Mask, spoken_for: set[str], open_schools: set[str]) -> pa.Array:
