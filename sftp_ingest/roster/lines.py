@@ -300,21 +300,20 @@ def _block(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _
     if b"\0" in data:
         spoilt[np.searchsorted(rows.ends, np.flatnonzero(rows.raw == 0))] = _NUL
     spoilt[np.isin(rows.lines, text.unreadable)] = _UNREADABLE
-    rows, smart = straightened(rows) if b"\xe2\x80" in data else (rows, np.zeros(len(rows.ends), dtype=bool))
     if b'"' in data:
         goes_on, unclosed = _goes_on(rows, form)
         if unclosed >= 0 and stop < len(text.data) and len(rows.ends) - unclosed <= LONGEST_RECORD:
             line_count = int(rows.lines[unclosed]) - first_line
             size = int(ends[line_count - 1]) + 1 if line_count else 0
             rows = Rows(rows.raw[: int(rows.ends[unclosed - 1]) + 1 if unclosed else 0], rows.ends[:unclosed], rows.lines[:unclosed])
-            spoilt, smart, goes_on = spoilt[:unclosed], smart[:unclosed], goes_on[:unclosed]
+            spoilt, goes_on = spoilt[:unclosed], goes_on[:unclosed]
         if goes_on.any():
             record = np.cumsum(~goes_on) - 1
             worst = np.full(int(record[-1]) + 1, -1, dtype=np.int64)
             np.maximum.at(worst, record, spoilt)
             spoilt = worst
             rows = Rows(rows.raw, rows.ends[~np.append(goes_on[1:], False)], rows.lines[~goes_on])
-            smart = np.bincount(record, weights=smart) > 0
+    rows, smart = straightened(rows) if b"\xe2\x80" in data else (rows, np.zeros(len(rows.ends), dtype=bool))
     return _Block(rows, spoilt, rows.lines[smart], huge_lines[huge_lines < first_line + line_count], size, line_count)
 
 
@@ -369,8 +368,8 @@ def _records(block: _Block, form: _Form) -> Records:
         parts.append(Records(form.no_rows, _NONE, block.huge, np.full(len(block.huge), _HUGE), anybody))
     if not (spoilt | seen.sound).all():
         broken = rows.only(~spoilt & ~seen.sound)
-        mended, unescaped = tamed(broken)
-        seen = shape(mended)
+        mended, unescaped, text = tamed(broken)
+        seen = shape(mended, text)
         uneven = np.diff(np.searchsorted(np.flatnonzero(broken.raw == QUOTE), broken.ends), prepend=0) % 2 == 1
         still = ~seen.sound | (uneven & ~form.fits(seen.cells))
         parts.append(_sorted_out(mended, seen, ~still, form, unescaped))

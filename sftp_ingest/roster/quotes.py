@@ -68,13 +68,19 @@ def without(raw: Bytes, starts: Positions, ends: Positions) -> Bytes:
     return kept
 
 
-def shape(rows: Rows) -> Shape:
-    """The shape of every record: a quote opens only a cell, closes only before a comma or the end, and is doubled inside (RFC 4180)."""
+def shape(rows: Rows, text: Positions | None = None) -> Shape:
+    """The shape of every record: a quote opens only a cell, closes only before a comma or the end, and is doubled inside (RFC 4180).
+
+    Quotes at the places of `text` are letters like others.
+    """
     raw, ends = rows.raw, rows.ends
+    quoted = raw == QUOTE
+    if text is not None:
+        quoted[text] = False
     commas = np.flatnonzero(raw == COMMA)
     upto = np.searchsorted(commas, ends)
     counts = np.diff(upto, prepend=0)
-    quotes = np.flatnonzero(raw == QUOTE)
+    quotes = np.flatnonzero(quoted)
     if not len(quotes):
         return Shape(np.ones(len(ends), dtype=bool), counts + 1, commas, upto - counts)
     quotes_upto = np.searchsorted(quotes, ends)
@@ -87,15 +93,15 @@ def shape(rows: Rows) -> Shape:
     sound = of_record % 2 == 0
     if not fits.all():
         sound[np.searchsorted(ends, quotes[~fits])] = False
-    parity = np.cumsum(raw == QUOTE, dtype=np.uint8)[commas] & 1
+    parity = np.cumsum(quoted, dtype=np.uint8)[commas] & 1
     commas = commas[parity == np.repeat((earlier & 1).astype(np.uint8), counts)]
     upto = np.searchsorted(commas, ends)
     counts = np.diff(upto, prepend=0)
     return Shape(sound, counts + 1, commas, upto - counts)
 
 
-def tamed(rows: Rows) -> tuple[Rows, Mask]:
-    """The records with their quotes as they were meant, and which of them had a quote inside a quoted cell that was not doubled.
+def tamed(rows: Rows) -> tuple[Rows, Mask, Positions]:
+    """The records with their quotes as they were meant, which of them had one in a quoted cell that was not doubled, and where one is in a plain cell.
 
     A quote opens a cell only at its beginning and closes it only at its end, blanks aside; any other is text, as in Clever's own example
     `"Thomas "Tom" Ford"` (contract 1.3). What cannot be read so stays unsound: a quote was opened and never closed.
@@ -115,10 +121,10 @@ def tamed(rows: Rows) -> tuple[Rows, Mask]:
     for begin, end in ((left[opener] + 1, quotes[opener]), (quotes[closer] + 1, right[closer])):
         for ahead in range(int((end - begin).max(initial=0))):
             repeats[(begin + ahead)[begin + ahead < end]] = 0
-    ends = np.cumsum(repeats, dtype=np.int64)[rows.ends] - 1
-    unescaped = np.zeros(len(ends), dtype=bool)
+    places = np.cumsum(repeats, dtype=np.int64) - 1
+    unescaped = np.zeros(len(rows.ends), dtype=bool)
     unescaped[np.searchsorted(rows.ends, alone)] = True
-    return Rows(np.repeat(raw, repeats), ends, rows.lines), unescaped
+    return Rows(np.repeat(raw, repeats), places[rows.ends], rows.lines), unescaped, places[quotes[~inside & ~opener]]
 
 
 def straightened(rows: Rows) -> tuple[Rows, Mask]:
