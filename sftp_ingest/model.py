@@ -97,7 +97,8 @@ class FileShape:
 class Frames:
     """The files as text: table → DataFrame with lower-case columns, index = line number (the header is line 1).
 
-    `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
+    `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`), and `causes`, beside each
+    of them, the label of the finding that says why;
     `rows` counts all rows of the file that hold anything; `shapes` are by file name, as the contract spells it.
     """
 
@@ -106,6 +107,7 @@ class Frames:
     unread: Mapping[str, pd.DataFrame]
     rows: Mapping[str, int]
     shapes: Mapping[str, FileShape]
+    causes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -390,10 +392,11 @@ class HoldRecord:
 
 @dataclass(frozen=True)
 class Cause:
-    """Findings with one root: `rows` says how many rows of each file are left out because of it."""
+    """Findings with one root: how many `rows` of each file and how many records of each entity are left out because of it."""
 
     finding: Finding
     rows: Mapping[str, int]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def make(
         finished_at=run.finished_at if run else None,
         files=delivery.files if delivery else (),
         counts=counts,
-        causes=tuple(Cause(group.roots[0], group.rows) for group in _groups(findings)),
+        causes=tuple(Cause(group.roots[0], group.rows, group.left_out) for group in _groups(findings)),
         findings=tuple(findings),
         hold=hold,
         hold_state=hold_state,
@@ -102,7 +102,9 @@ def as_json(report: SyncReport) -> dict[str, Any]:
         "files": [asdict(each) for each in report.files],
         "counts": {entity: asdict(each) for entity, each in report.counts.items()},
         "findings": [_finding_json(each) for each in report.findings],
-        "causes": [{**_finding_json(each.finding), "label": each.finding.label, "rows": dict(each.rows)} for each in report.causes],
+        "causes": [
+            {**_finding_json(each.finding), "label": each.finding.label, "rows": dict(each.rows), "left_out": dict(each.left_out)} for each in report.causes
+        ],
         "hold": report.hold
         and {
             "reasons": [{"sentence": each.sentence, **asdict(each)} for each in report.hold.reasons],
@@ -244,6 +246,13 @@ class _Group:
                 rows[each.file] = rows.get(each.file, 0) + each.count
         return rows
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """The records left out, parents before children."""
+        order = {name: place for place, name in enumerate(ENTITIES)}
+        names = {name for each in self.roots for name in each.left_out}
+        return {name: sum(each.left_out.get(name, 0) for each in self.roots) for name in sorted(names, key=lambda name: (order.get(name, len(order)), name))}
+
 
 def _groups(findings: Sequence[Finding]) -> list[_Group]:
     """The findings by cause; the gravest first, then the one that touches most rows. Every finding is in exactly one group."""
@@ -299,7 +308,12 @@ def _effect(cause: Cause, *, done: bool) -> str:
         return f"{_number(cause.finding.count, 'record')} {_be(cause.finding.count, done=done)} kept."
     if not rows:
         return ""
-    return f"{rows} {_be(sum(cause.rows.values()), done=done)} left out." if cause.finding.severity == "reject" else f"Concerns {rows}."
+    if cause.finding.severity != "reject":
+        return f"Concerns {rows}."
+    records = ", ".join(_counted(count, entity) for entity, count in cause.left_out.items())
+    if records:
+        return f"{records} {_be(sum(cause.left_out.values()), done=done)} left out: {rows}."
+    return f"{rows} {_be(sum(cause.rows.values()), done=done)} left out."
 
 
 def _place(finding: Finding) -> str:
@@ -355,5 +369,6 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "values": list(finding.values),
         "hint": finding.hint,
         "cause": finding.cause,
+        "left_out": dict(finding.left_out),
         "advice": finding.advice,
     }

@@ -36,6 +36,7 @@ class _File:
     findings: list[Finding] = field(default_factory=list)
     frame: pd.DataFrame | None = None
     unread: pd.DataFrame | None = None
+    causes: tuple[str, ...] = ()
     rows: int = 0
     shape: FileShape = field(default_factory=lambda: FileShape(()))
 
@@ -49,7 +50,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     Raises DeliveryError where a sealed file is gone or has changed since it was sealed.
     """
     found, chosen = _choose(delivery, contract, strict)
-    tables, unread, rows, shapes = {}, {}, {}, {}
+    tables, unread, causes, rows, shapes = {}, {}, {}, {}, {}
     for table in contract.tables.values():
         sealed = chosen.get(table.name)
         if sealed is None:
@@ -64,9 +65,9 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         _read(file, _bytes(delivery.folder / sealed.name, sealed), (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
-            tables[table.name], unread[table.name] = file.frame, file.unread
+            tables[table.name], unread[table.name], causes[table.name] = file.frame, file.unread, file.causes
             rows[table.name], shapes[table.file] = file.rows, file.shape
-    return Frames(tables, tuple(found), unread, rows, shapes)
+    return Frames(tables, tuple(found), unread, rows, shapes, causes)
 
 
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
@@ -135,7 +136,9 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
         _tell_no_rows(file)
         return None
     file.frame = _with_derived(file, frame)
-    file.unread = _unread_keys(file.table, names, records.faulty)
+    file.unread, faults = _unread_keys(file.table, names, records.faulty)
+    labels = {each.code: each.label for each in file.findings}
+    file.causes = tuple(labels[fault] for fault in faults)
     return None
 
 
@@ -234,19 +237,21 @@ def _with_derived(file: _File, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _unread_keys(table: Table, names: Sequence[str], faulty: Sequence[lines.OddRecord]) -> pd.DataFrame:
-    """The keys of records that are in no frame; null stands for any value.
+def _unread_keys(table: Table, names: Sequence[str], faulty: Sequence[lines.OddRecord]) -> tuple[pd.DataFrame, list[str]]:
+    """The keys of records that are in no frame, null standing for any value, and the fault behind each.
 
     In a row with too many cells any cell may be the key, as an unquoted comma shifts what follows it; all of them are kept as keys.
     """
     at = [names.index(column) for column in table.key]
-    keys: set[tuple[str | None, ...]] = set()
-    for record in faulty:
+    keys: dict[tuple[str | None, ...], str] = {}
+    for record in sorted(faulty, key=lambda each: each.fault or ""):  # so that of two faults of one key the order of rows does not choose
         cells = [None if "\0" in cell or "\ufffd" in cell else cell.strip(' \t"') or None for cell in record.cells]
         if record.fault in ("row_long", "quote_open"):
-            for cell in cells:
-                keys.update(tuple(cell if part == position else None for part in range(len(at))) for position in range(len(at)) if cell)
+            for cell in filter(None, cells):
+                for position in range(len(at)):
+                    keys.setdefault(tuple(cell if part == position else None for part in range(len(at))), record.fault or "")
         else:
-            keys.add(tuple(cells[index] if index < len(cells) else None for index in at))
+            keys.setdefault(tuple(cells[index] if index < len(cells) else None for index in at), record.fault or "")
     ordered = sorted(keys, key=lambda key: tuple(part or "" for part in key))
-    return pd.DataFrame({column: pd.array([key[part] for key in ordered], dtype=TEXT) for part, column in enumerate(table.key)})
+    frame = pd.DataFrame({column: pd.array([key[part] for key in ordered], dtype=TEXT) for part, column in enumerate(table.key)})
+    return frame, [keys[key] for key in ordered]

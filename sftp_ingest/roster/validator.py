@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import Frames, Verdict
-from sftp_ingest.roster import values
+from sftp_ingest.roster import causes, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
 
@@ -81,6 +81,7 @@ class _Court:
     findings: list[Finding]
     done: dict[str, _Rows] = field(default_factory=dict)
     unread: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    unread_causes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def find(self, code: str, rows: _Rows, column: str, mask: Mask, *, values: Sequence[str] = (), hint: str = "", cause: str = "") -> Finding:
         """Note a finding on the masked rows, and reject them where its severity says so."""
@@ -93,7 +94,7 @@ class _Court:
 
 def validate(frames: Frames, contract: Contract, *, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
     """Judge every row. `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight."""
-    court = _Court(strict, known or {}, list(frames.findings), unread=frames.unread)
+    court = _Court(strict, known or {}, list(frames.findings), unread=frames.unread, unread_causes=frames.causes)
     for name, table in contract.tables.items():
         if name not in frames.tables:
             continue
@@ -110,7 +111,7 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
     _check_sections_have_students(court)
     return Verdict(
         tables={name: rows.frame[rows.kept] for name, rows in court.done.items()},
-        findings=tuple(court.findings),
+        findings=causes.with_left_out(court.findings, [causes.Judged(each.table, each.frame, each.cause, each.labels) for each in court.done.values()]),
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
@@ -198,6 +199,7 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     cells = rows.column(reference.column)
     believed = parent.column(parent.table.key[0]).filter(pa.array(parent.kept))
     rejected = parent.column(parent.table.key[0]).filter(pa.array(~parent.kept))
+    unread = array_of(court.unread[reference.table].iloc[:, 0]).drop_null()
     ids = court.known.get(reference.table, _NO_IDS)
     seen = _seen(parent, court.unread[reference.table]).iloc[:, 0]
     # a row whose id cannot be read may be anybody's: then all that stand are excused
@@ -209,37 +211,47 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     if not wrong.any():
         return
     if reference.optional:
-        court.find("coteacher_unknown", rows, names[reference.column], wrong, values=_distinct(cells, wrong))
+        reason = causes.likely(cells.filter(pa.array(wrong)), known)
+        court.find("coteacher_unknown", rows, names[reference.column], wrong, values=_distinct(cells, wrong), hint=reason.sentence)
         cleared = pc.if_else(pa.array(wrong), "", cells)
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
         return
     wrong &= rows.kept
-    inherited = wrong & is_in(cells, rejected)
+    unseen = wrong & ~is_in(cells, rejected)
+    inherited = wrong & (~unseen | is_in(cells, unread))
     if inherited.any():
         _reject_with_parents(court, rows, names[reference.column], cells, inherited, parent)
+    if reference.column in rows.table.key and unseen.any():
+        rows.doubted[reference.column] = rows.frame.index[unseen & ~is_in(cells, ids.ever)]
     unknown = wrong & ~inherited
     if unknown.any():
-        if reference.column in rows.table.key:
-            rows.doubted[reference.column] = rows.frame.index[unknown & ~is_in(cells, ids.ever)]
         _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, ids.standing]))
 
 
 def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Array, mask: Mask, parent: _Rows) -> None:
-    """Rows whose parent was left out follow it, under the parent's own cause."""
+    """Rows whose parent was left out, or could not even be read, follow it under the parent's own cause."""
     at = np.flatnonzero(~parent.kept)
-    rejected = parent.column(parent.table.key[0]).take(pa.array(at))
-    causes = parent.cause[at]
-    position = pc.index_in(cells, value_set=rejected).fill_null(0).to_numpy(zero_copy_only=False)
-    of_row = np.where(mask, causes[position], 0)
+    unread = array_of(court.unread[parent.table.name].iloc[:, 0])
+    place = {label: position for position, label in enumerate(dict.fromkeys(court.unread_causes[parent.table.name]), start=len(parent.labels) + 1)}
+    labels = [*parent.labels, *place]
+    of_parent = np.concatenate((parent.cause[at], np.array([place[label] for label in court.unread_causes[parent.table.name]], dtype=np.int32)))
+    gone = pa.concat_arrays([parent.column(parent.table.key[0]).take(pa.array(at)), unread])
+    position = pc.index_in(cells, value_set=gone).fill_null(0).to_numpy(zero_copy_only=False)
+    of_row = np.where(mask, of_parent[position], 0)
+    by_label: dict[str, Mask] = {}
     for cause in np.unique(of_row[mask]).tolist():
-        court.find("parent_rejected", rows, column, of_row == cause, cause=parent.labels[cause - 1])
+        label = labels[cause - 1]
+        by_label[label] = by_label.get(label, np.zeros(len(mask), dtype=bool)) | (of_row == cause)
+    for label, hit in by_label.items():
+        court.find("parent_rejected", rows, column, hit, cause=label)
 
 
 def _reject_unknown(court: _Court, rows: _Rows, reference: Reference, column: str, cells: pa.Array, mask: Mask, known: pa.Array) -> None:
     """One finding an unknown parent, most rows first, so that the one wrong school is seen at once."""
     code = f"{_SINGULAR[reference.table]}_unknown"
+    reason = causes.likely(cells.filter(pa.array(mask)), known)
     if reference.table == "students":  # each student is unknown by himself: one finding for all
-        court.find(code, rows, column, mask, values=_distinct(cells, mask))
+        court.find(code, rows, column, mask, values=_distinct(cells, mask), hint=reason.sentence)
         return
     counted = pc.value_counts(cells.filter(pa.array(mask)))
     ranked = sorted(zip(counted.field("counts").to_pylist(), counted.field("values").to_pylist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
@@ -247,16 +259,9 @@ def _reject_unknown(court: _Court, rows: _Rows, reference: Reference, column: st
     for _, value in ranked[:SEPARATE_VALUES]:
         hit = mask & pc.equal(cells, value).to_numpy(zero_copy_only=False)
         rest &= ~hit
-        court.find(code, rows, column, hit, values=[value], hint=_resembling(value, known))
+        court.find(code, rows, column, hit, values=[value], hint=reason.hint(value))
     if rest.any():
-        court.find(code, rows, column, rest, values=_distinct(cells, rest))
-
-
-def _resembling(value: str, known: pa.Array) -> str:
-    """A known id that differs only in leading zeros, case or space: what a spreadsheet does to ids."""
-    plain = pc.utf8_ltrim(pc.utf8_lower(known), characters="0 ")
-    alike = known.filter(pc.equal(plain, value.lower().lstrip("0 ")))
-    return f"{alike[0].as_py()} is known" if len(alike) else ""
+        court.find(code, rows, column, rest, values=_distinct(cells, rest), hint=reason.sentence)
 
 
 # ---------------------------------------------------------------- keys

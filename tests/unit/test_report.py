@@ -227,6 +227,7 @@ def test_the_json_form_is_one_object_of_plain_values() -> None:
             "values": ["K9"],
             "hint": "",
             "cause": "",
+            "left_out": {},
             "advice": CATALOGUE["value_unknown"].advice,
         }
     ]

@@ -1,0 +1,275 @@
+"""Why records are left out: how far a cause reaches into every entity, and what likely lies behind it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sftp_ingest.findings import Finding
+from sftp_ingest.roster.arrow import Mask, array_of, is_in
+from sftp_ingest.roster.contract import Table
+
+# ---------------------------------------------------------------- how far a cause reaches
+
+UNREAD = frozenset({"row_short", "row_long", "quote_open", "nul_byte", "bytes_unreadable"})
+"""Findings whose rows never got into a frame: each of those rows counts as one record."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One judged file: `cause` has, per row of the frame, the index + 1 into `labels` of what rejected it, or 0."""
+
+    table: Table
+    frame: pd.DataFrame
+    cause: npt.NDArray[np.int32]
+    labels: Sequence[str]
+
+    @property
+    def rejected(self) -> Mask:
+        """Which rows are left out."""
+        rejected: Mask = self.cause != 0
+        return rejected
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What some rows tell of one entity: the columns of its key, and the cause of each row, as in `Judged`."""
+
+    key: Sequence[pa.Array]
+    cause: npt.NDArray[np.int32]
+    labels: Sequence[str]
+
+
+def with_left_out(findings: Sequence[Finding], judged: Sequence[Judged]) -> tuple[Finding, ...]:
+    """The findings, each root cause with the records of every entity that are left out because of it.
+
+    A record is left out where rows of its key were rejected and no row of it is believed; it counts for every cause that rejected one
+    of them. A row whose key is not whole counts as one record.
+    """
+    reach = _reach(judged)
+    kinds = {each.table.file: each.table.records for each in judged}
+    for each in findings:
+        if each.code in UNREAD and (kind := kinds.get(each.file.lower())):
+            tally = reach.setdefault(each.label, {})
+            tally[kind] = tally.get(kind, 0) + each.count
+    told = []
+    for each in findings:
+        of_cause = {} if each.cause or each.severity == "warn" else reach.pop(each.label, {})
+        told.append(replace(each, left_out=of_cause) if of_cause else each)
+    return tuple(told)
+
+
+def _reach(judged: Sequence[Judged]) -> dict[str, dict[str, int]]:
+    """Label → entity → records left out."""
+    reach: dict[str, dict[str, int]] = {}
+    for kind in dict.fromkeys(each.table.records for each in judged):
+        alike = [each for each in judged if each.table.records == kind]
+        if not kind or not any(each.rejected.any() for each in alike):
+            continue
+        # only rows that share the first part of a rejected key can tell the same record: in a good night these are few among millions
+        suspects = pa.chunked_array([array_of(each.frame[each.table.key[0]]).filter(pa.array(each.rejected)) for each in alike])
+        for entity, told in _entities(kind, [_narrowed(each, suspects) for each in alike]).items():
+            for label, count in _count(told).items():
+                reach.setdefault(label, {})[entity] = count
+    return reach
+
+
+def _narrowed(judged: Judged, suspects: pa.ChunkedArray) -> Judged:
+    """The rows that are left out, and those that may tell the same records; of the columns what tells one record from another."""
+    mask = judged.rejected | is_in(array_of(judged.frame[judged.table.key[0]]), suspects.unique())
+    columns = [column for column in judged.frame.columns if column in judged.table.key or column in _teachers(judged.table) or column.startswith("contact_")]
+    return replace(judged, frame=judged.frame[columns][mask], cause=judged.cause[mask])
+
+
+def _entities(kind: str, judged: Sequence[Judged]) -> dict[str, list[_Told]]:
+    """What the rows of a kind tell, by entity: a student's row also of his contacts, a section's also of its teachers."""
+    told: dict[str, list[_Told]] = {kind: [_Told([array_of(each.frame[column]) for column in each.table.key], each.cause, each.labels) for each in judged]}
+    if kind == "students":
+        told["contacts"] = [_contacts(each) for each in judged if "contact_name" in each.frame.columns]
+    if kind == "sections":
+        told["section_teachers"] = [part for each in judged for part in _section_teachers(each)]
+    return told
+
+
+def _contacts(judged: Judged) -> _Told:
+    """Contacts that have a name, told apart by Contact_sis_id, else by name with e-mail, phone, or all that is known (contract 1.5)."""
+    frame, cause = judged.frame, judged.cause
+    named = pc.not_equal(array_of(frame["contact_name"]), "").to_numpy(zero_copy_only=False)
+    frame, cause = frame[named], cause[named]
+    blank = pa.array([""] * len(frame), pa.string())
+    cell = {
+        name: array_of(frame[f"contact_{name}"]) if f"contact_{name}" in frame.columns else blank
+        for name in ("sis_id", "name", "email", "phone", "phone_type", "type", "relationship")
+    }
+    identity = pc.binary_join_element_wise("all", cell["name"], cell["type"], cell["relationship"], cell["phone_type"], "\0")
+    for name in ("phone", "email"):
+        identity = pc.if_else(pc.not_equal(cell[name], ""), pc.binary_join_element_wise(name, cell["name"], cell[name], "\0"), identity)
+    identity = pc.if_else(pc.not_equal(cell["sis_id"], ""), pc.binary_join_element_wise("id", cell["sis_id"], "\0"), identity)
+    return _Told([array_of(frame[judged.table.key[0]]), identity], cause, judged.labels)
+
+
+def _teachers(table: Table) -> list[str]:
+    return [each.column for each in table.references if each.table == "teachers"]
+
+
+def _section_teachers(judged: Judged) -> Iterator[_Told]:
+    for column in _teachers(judged.table):
+        if column in judged.frame.columns:
+            named = pc.not_equal(array_of(judged.frame[column]), "").to_numpy(zero_copy_only=False)
+            frame = judged.frame[named]
+            yield _Told([array_of(frame[judged.table.key[0]]), array_of(frame[column])], judged.cause[named], judged.labels)
+
+
+def _count(told: Sequence[_Told]) -> dict[str, int]:
+    """Label → distinct records of one entity that only rejected rows tell."""
+    labels = list(dict.fromkeys(label for each in told for label in each.labels))
+    if not labels:
+        return {}
+    place = {label: position for position, label in enumerate(labels)}
+    cause = np.concatenate([np.array([-1, *(place[label] for label in each.labels)])[each.cause] for each in told])
+    parts = [pa.chunked_array([each.key[part] for each in told]).combine_chunks() for part in range(len(told[0].key))]
+    whole = np.ones(len(cause), dtype=bool)
+    record = np.zeros(len(cause), dtype=np.int64)
+    for part in parts:
+        whole &= pc.not_equal(part, "").to_numpy(zero_copy_only=False)
+        encoded = part.dictionary_encode()
+        record = pd.factorize(record * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy())[0]
+    believed = np.zeros(len(record), dtype=bool)
+    believed[record[cause < 0]] = True
+    alone = (cause >= 0) & whole & ~believed[record]
+    distinct = np.unique(record[alone] * len(labels) + cause[alone]) % len(labels)
+    counts = np.bincount(distinct, minlength=len(labels)) + np.bincount(cause[(cause >= 0) & ~whole], minlength=len(labels))
+    return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
+
+
+# ---------------------------------------------------------------- ids that nobody has
+
+
+LIKELY = 0.5
+"""A rule is told as the reason where at least this share of the unknown ids becomes known by it: below that it explains the smaller part."""
+
+LIKELY_IDS = 3
+"""A rule needs this many ids: one or two agree with somebody's by chance."""
+
+LONGEST_AFFIX = 16
+"""Prefixes and suffixes are looked for up to this many letters; systems add short ones, such as SCH- or .0."""
+
+TRIED = 100
+"""So many unknown ids are asked for candidates of a prefix or suffix; the winner is then tried on all."""
+
+
+@dataclass(frozen=True)
+class Likely:
+    """What unknown ids probably were: `meant` has, beside each of `unknown`, the known id that it stands for, or null; `sentence` the rule behind it."""
+
+    unknown: pa.Array
+    meant: pa.Array
+    sentence: str = ""
+
+    def hint(self, value: str) -> str:
+        """What to tell of one unknown id: the known one that it resembles, and the rule, where there is one."""
+        place = pc.index(self.unknown, value).as_py()
+        known = self.meant[place].as_py() if place >= 0 else None
+        return "; ".join([*([f"{known} is known"] if known else []), *([self.sentence] if self.sentence else [])])
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One rule tried on all unknown ids: what each would be by it, and the rule in words."""
+
+    meant: pa.Array
+    words: str
+
+    @property
+    def hits(self) -> int:
+        return int(len(self.meant) - self.meant.null_count)
+
+
+def likely(unknown: pa.Array, known: pa.Array) -> Likely:
+    """What the unknown ids probably were: known ones that lost their zeros, changed case or punctuation, got or lost a prefix or suffix.
+
+    Every unknown id counts once, however many rows have it.
+    """
+    unknown, known = pc.unique(unknown), pc.unique(known)
+    spelt = _alike(unknown, known, _plain, "in another spelling")
+    tried = [
+        _zeros(unknown, known),
+        _alike(unknown, known, pc.utf8_lower, "in another case"),
+        spelt,
+        *_affixed(unknown, known),
+    ]
+    best = max(tried, key=lambda each: each.hits)  # of equals the first, which says most
+    if best.hits >= LIKELY_IDS and best.hits >= LIKELY * len(unknown):
+        return Likely(unknown, pc.coalesce(best.meant, spelt.meant), f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}")
+    return Likely(unknown, spelt.meant)
+
+
+def _plain(ids: pa.Array) -> pa.Array:
+    """Ids without what spreadsheets and keyboards change: case, leading zeros, spaces and hyphens."""
+    return _unpadded(pc.replace_substring_regex(pc.utf8_lower(ids), r"[\s._/-]+", ""))
+
+
+def _unpadded(ids: pa.Array) -> pa.Array:
+    return pc.utf8_ltrim(ids, characters="0")
+
+
+def _alike(unknown: pa.Array, known: pa.Array, form: Callable[[pa.Array], pa.Array], words: str) -> _Try:
+    """Known ids of the same form; none where two of them have it, for then either may be meant."""
+    forms = form(known)
+    counted = pc.value_counts(forms)
+    twice = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+    sought = form(unknown)
+    place = pc.index_in(sought, value_set=forms)
+    either = pc.or_(pc.equal(sought, ""), pc.is_in(sought, value_set=twice))
+    return _Try(known.take(pc.if_else(either, None, place)), words)
+
+
+def _zeros(unknown: pa.Array, known: pa.Array) -> _Try:
+    tried = _alike(unknown, known, _unpadded, "")
+    lost = pc.sum(pc.less(pc.utf8_length(unknown), pc.utf8_length(tried.meant))).as_py() or 0
+    return _Try(tried.meant, "with leading zeros put back" if 2 * lost >= tried.hits else "with leading zeros taken off")
+
+
+def _affixed(unknown: pa.Array, known: pa.Array) -> Iterator[_Try]:
+    """The commonest prefix and suffix, taken off or put on, that leads from unknown ids to known ones."""
+    asked = unknown.slice(0, TRIED)
+    ids = asked.to_pylist()
+    for front in (True, False):
+        parted = [_parted(each, size, front) for each in ids for size in range(1, min(len(each), LONGEST_AFFIX + 1))]
+        found = is_in(pa.array([rest for _, rest in parted], pa.string()), known)
+        if affix := _commonest(affix for (affix, _), hit in zip(parted, found, strict=True) if hit):
+            off = _without(unknown, affix, front)
+            yield _Try(pc.if_else(pc.is_in(off, value_set=known), off, None), f"with {affix} {'in front' if front else 'at the end'} taken off")
+        longer: list[str] = []
+        for each in ids[:: max(len(ids) // 20, 1)]:
+            ends = (pc.ends_with if front else pc.starts_with)(known, each)
+            among = known.filter(pc.and_(ends, pc.greater(pc.utf8_length(known), len(each)))).slice(0, TRIED).to_pylist()
+            longer += {_parted(other, len(other) - len(each) if front else len(each), front)[0] for other in among}
+        if affix := _commonest(each for each in longer if len(each) <= LONGEST_AFFIX):
+            on = pc.binary_join_element_wise(*((affix, unknown) if front else (unknown, affix)), "")
+            yield _Try(pc.if_else(pc.is_in(on, value_set=known), on, None), f"with {affix} put {'in front' if front else 'at the end'}")
+
+
+def _parted(text: str, size: int, front: bool) -> tuple[str, str]:
+    """The affix of so many letters, and the rest."""
+    return (text[:size], text[size:]) if front else (text[len(text) - size :], text[: len(text) - size])
+
+
+def _without(ids: pa.Array, affix: str, front: bool) -> pa.Array:
+    """The ids without the affix, null where they do not have it."""
+    has = (pc.starts_with if front else pc.ends_with)(ids, affix)
+    rest = pc.utf8_slice_codeunits(ids, len(affix), None) if front else pc.utf8_slice_codeunits(ids, 0, -len(affix))
+    return pc.if_else(has, rest, None)
+
+
+def _commonest(texts: Iterable[str]) -> str:
+    """The text that occurs most often, of equals the shortest and first by letter; blank where there is none."""
+    counted: Mapping[str, int] = Counter(texts)
+    return min(counted, key=lambda each: (-counted[each], len(each), each), default="")
