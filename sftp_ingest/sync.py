@@ -17,7 +17,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, drift, formats, holds, loader, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -77,10 +77,12 @@ def plan(
     rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
+        shapes = drift.shapes(frames, rules)
+        drifted = drift.found(before or {}, shapes, frames, rules)
     with stages.stage("validate"):
         verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
     if verdict.refused:
-        return Plan("refused", verdict.findings, _counts(verdict, now, None, None), None, None, frames.shapes)
+        return Plan("refused", verdict.findings + drifted, _counts(verdict, now, None, None), None, None, shapes)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
     with stages.stage("compare"):
@@ -89,11 +91,11 @@ def plan(
         review = holds.review(change_set, now, settings.limits, shrunk=_shrunk(verdict, rules), approved=approved)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
-        findings=verdict.findings + change_set.findings,
+        findings=verdict.findings + change_set.findings + drifted,
         counts=_counts(verdict, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
-        shapes={**(before or {}), **frames.shapes},  # of a file that was not sent tonight, the form it had
+        shapes={**(before or {}), **shapes},  # of a file that was not sent tonight, the form it had
     )
 
 

@@ -282,7 +282,7 @@ def _root(finding: Finding, by_label: Mapping[str, Finding]) -> Finding:
 
 
 def _counts_rows(finding: Finding) -> bool:
-    return not finding.code.startswith(("file_", "header_")) and finding.code not in _KEPT_BACK
+    return not finding.code.startswith(("file_", "header_", "drift_")) and finding.code not in _KEPT_BACK
 
 
 def _told(cause: Cause, group: _Group, *, done: bool) -> Told:
