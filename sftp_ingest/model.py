@@ -313,13 +313,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class HoldReason:
-    """One tripped limit: of `total` records of the entity (in `school`, or in the district where that is empty) `count` would change."""
+    """One tripped limit: of `total` records of the entity (in `school`, or in the district where that is empty) `count` would change.
+
+    `evidence` says what speaks for changed ids, in numbers and without names.
+    """
 
     entity: str
     school: str
     kind: Literal["removed", "rekeyed", "updated", "headers"]
     count: int
     total: int
+    evidence: str = ""
 
     @property
     def sentence(self) -> str:
@@ -329,9 +333,10 @@ class HoldReason:
         if self.kind == "headers":
             return f"{self.count:,} of {self.total:,} {what} would be removed on a night when columns that were always sent are missing"
         share = f"{self.count:,} of {self.total:,} {what} of {where} ({self.count / max(self.total, 1):.0%})"
+        evidence = f" ({self.evidence})" if self.evidence else ""
         return {
             "removed": f"{share} would be removed",
-            "rekeyed": f"{share} would be removed while about as many new ones appear: their ids seem to have changed",
+            "rekeyed": f"{share} would be removed while about as many new ones appear: their ids seem to have changed{evidence}",
             "updated": f"{share} would be updated at once",
         }[self.kind]
 

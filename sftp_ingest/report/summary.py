@@ -192,7 +192,7 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], counts: Mapping[str,
 
 
 def _held(hold: Hold | None, state: str, changes: Sequence[str], asides: Sequence[str], *, real: bool) -> str:
-    reasons = _first([shown(each.sentence, 200) for each in hold.reasons], 2) if hold else "a part waits for a person"
+    reasons = _first([shown(each.sentence, 400) for each in hold.reasons], 2) if hold else "a part waits for a person"
     fate = {"released": " A person has released it.", "discarded": " A person has discarded it.", "superseded": " A newer delivery has taken its place."}
     head = "On hold" if real else "Would be on hold"
     rest = f"Everything else {'was' if real else 'would be'} applied: {'; '.join(changes)}" if changes else "Nothing else had to change"

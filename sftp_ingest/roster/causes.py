@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding
-from sftp_ingest.roster.arrow import Mask, array_of, is_in
+from sftp_ingest.model import ENTITIES, ChangeSet
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Table
+
+Positions = npt.NDArray[np.int64]
 
 # ---------------------------------------------------------------- how far a cause reaches
 
@@ -144,7 +147,7 @@ def _count(told: Sequence[_Told]) -> dict[str, int]:
     believed = np.zeros(len(record), dtype=bool)
     believed[record[cause < 0]] = True
     alone = (cause >= 0) & whole & ~believed[record]
-    distinct = np.unique(record[alone] * len(labels) + cause[alone]) % len(labels)
+    distinct = pd.unique(record[alone] * len(labels) + cause[alone]) % len(labels)
     counts = np.bincount(distinct, minlength=len(labels)) + np.bincount(cause[(cause >= 0) & ~whole], minlength=len(labels))
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
 
@@ -273,3 +276,100 @@ def _commonest(texts: Iterable[str]) -> str:
     """The text that occurs most often, of equals the shortest and first by letter; blank where there is none."""
     counted: Mapping[str, int] = Counter(texts)
     return min(counted, key=lambda each: (-counted[each], len(each), each), default="")
+
+
+# ---------------------------------------------------------------- ids that changed
+
+
+IDENTITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "students": {
+        "name and birth date": ("last_name", "first_name", "dob"),
+        "student number": ("number",),
+        "state id": ("state_id",),
+        "e-mail": ("email",),
+    },
+    "teachers": {"e-mail": ("email",), "state id": ("state_id",), "teacher number": ("number",), "name": ("last_name", "first_name")},
+    "staff": {"e-mail": ("email",), "name": ("last_name", "first_name")},
+    "schools": {"name": ("name",), "school number": ("number",), "state id": ("state_id",)},
+    "sections": {"name, teacher and period": ("name", "teacher", "period"), "name and section number": ("name", "number")},
+    "courses": {"name": ("name",), "number": ("number",)},
+    "terms": {"name": ("name",)},
+}
+"""By what, other than its id, a record may be known again: entity → words → columns."""
+
+STEPS = 1_000
+"""So many pairs of an old and a new id are asked for the rule that leads from one to the other."""
+
+
+def rekeyed(change_set: ChangeSet, name: str, school: str = "") -> str:
+    """What speaks for it that records of the entity (in the school, or the district) only changed their ids, without any cell of a person.
+
+    Old and new are paired where exactly one of each has the same name and birth date, number or e-mail; blank where nothing can be said.
+    """
+    if name not in IDENTITIES:
+        return ""
+    entity, frame = ENTITIES[name], change_set.changes[name]
+    here = np.ones(len(frame), dtype=bool) if not school else (frame[entity.school] == school).to_numpy(dtype=bool)
+    operation = frame["operation"].to_numpy(dtype=object)
+    if name == "sections":
+        frame = frame.assign(teacher=_first_teachers(change_set, frame["section_id"]))
+    old, new = frame[here & (operation == "deactivated")], frame[here & np.isin(operation, ["created", "reactivated"])]
+    ids = [array_of(each[entity.key[0]]) for each in (old, new)]
+    noun = "people" if entity.table == "users" else name
+    best, by = max(((_pairs(old, new, columns), words) for words, columns in IDENTITIES[name].items()), key=lambda each: len(each[0][0]))
+    if len(best[0]):
+        step = _step_of(ids[0].take(pa.array(best[0])), ids[1].take(pa.array(best[1])))
+        return f"{len(best[0]):,} of {len(old):,} are the same {noun} by {by}{f'; the new ids are the old ones {step}' if step else ''}"
+    guess = likely(ids[1], ids[0])
+    both = pc.is_valid(guess.meant)
+    step = _step_of(guess.meant.filter(both), guess.unknown.filter(both)) if guess.sentence else ""
+    if step:
+        return f"{pc.sum(both).as_py():,} of {len(new):,} new ids are old ones {step}"
+    return f"none of the old {noun} is found among the new by {' or '.join(IDENTITIES[name])}"
+
+
+def _first_teachers(change_set: ChangeSet, sections: pd.Series) -> pd.Series:
+    """The first teacher of each section that came or left, as text."""
+    links = change_set.changes.get("section_teachers")
+    if links is None:
+        return pd.Series("", index=sections.index, dtype=TEXT)
+    first = links[(links["position"] == "1").to_numpy(dtype=bool)].drop_duplicates("section_id").set_index("section_id")["teacher_id"]
+    return sections.map(first).fillna("").astype(TEXT)
+
+
+def _pairs(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> tuple[Positions, Positions]:
+    """The places of old and new rows that agree in all the columns, in any case, and with nobody else; blank cells agree with nothing."""
+    keys = [_once(each, columns) for each in (old, new)]
+    place = pc.index_in(keys[1], value_set=keys[0].filter(pc.is_valid(keys[0])))
+    of_old = np.flatnonzero(pc.is_valid(keys[0]).to_numpy(zero_copy_only=False))
+    paired = np.flatnonzero(pc.is_valid(place).to_numpy(zero_copy_only=False))
+    return of_old[place.drop_null().to_numpy()], paired
+
+
+def _once(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Array:
+    """The columns in one text a row, null where one is blank or another row has the same."""
+    parts = [pc.utf8_lower(array_of(frame[column])) for column in columns]
+    joined = pc.binary_join_element_wise(*[pc.if_else(pc.equal(part, ""), None, part) for part in parts], "\0")
+    counted = pc.value_counts(joined)
+    return pc.if_else(pc.is_in(joined, value_set=counted.field("values").filter(pc.greater(counted.field("counts"), 1))), None, joined)
+
+
+def _step_of(old: pa.Array, new: pa.Array) -> str:
+    """The one step that leads from most old ids to their new ones; blank where there is none."""
+    every = max(len(old) // STEPS, 1)
+    steps = [_step(one, other) for one, other in zip(old.to_pylist()[::every], new.to_pylist()[::every], strict=True)]
+    step = _commonest(filter(None, steps))
+    return step if steps.count(step) > LIKELY * len(steps) else ""
+
+
+def _step(old: str, new: str) -> str:
+    if old.lstrip("0") == new.lstrip("0"):
+        return "without leading zeros" if len(new) < len(old) else "with leading zeros"
+    if old.lower() == new.lower():
+        return "in another case"
+    for one, other, word in ((old, new, "with"), (new, old, "without")):
+        if other.endswith(one):
+            return f"{word} {other[: -len(one)]} in front"
+        if other.startswith(one):
+            return f"{word} {other[len(one) :]} at the end"
+    return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sftp_ingest.config import Settings
 from sftp_ingest.findings import Finding
-from sftp_ingest.sync import Plan
-from tests.unit.districts import Files, enrollment, planned, section, small, student
+from sftp_ingest.sync import Plan, empty_roster
+from tests.unit.districts import Files, applied, enrollment, planned, section, small, student
 
 
 def of(plan: Plan, code: str, file: str = "") -> Finding:
@@ -213,3 +214,79 @@ def test_students_whose_enrollments_lost_the_zeros_are_one_finding_with_its_reas
     found = of(planned(tmp_path, files), "student_unknown")
     assert found.hint == "20 of 20 unknown ids are known with leading zeros put back"
     assert found.left_out == {"enrollments": 21}
+
+
+# ---------------------------------------------------------------- ids that changed
+
+
+def rekeyed(folder: Path, first: Files, second: Files, entity: str) -> str:
+    """The evidence of the entity's hold on the second night."""
+    now = applied(empty_roster(), planned(folder / "first", first))
+    plan = planned(folder / "second", second, now, settings=Settings())
+    assert plan.hold is not None
+    (reason,) = (each for each in plan.hold.reasons if each.entity == entity and each.kind == "rekeyed")
+    assert reason.evidence in reason.sentence
+    return reason.evidence
+
+
+def renamed(files: Files, column: str, step: Callable[[str], str]) -> Files:
+    return {name: [row | {column: step(row[column])} if column in row else row for row in rows] for name, rows in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (lambda each: each.lstrip("0"), "without leading zeros"),
+        (lambda each: "0" + each, "with leading zeros"),
+        (lambda each: "X-" + each, "with X- in front"),
+        (lambda each: each + ".0", "with .0 at the end"),
+    ],
+)
+def test_people_whose_ids_changed_are_known_again_and_the_rule_is_told(step: Callable[[str], str], told: str, tmp_path: Path) -> None:
+    files = small(60)
+    evidence = rekeyed(tmp_path, files, renamed(files, "Student_id", step), "students")
+    assert evidence == f"60 of 60 are the same people by name and birth date; the new ids are the old ones {told}"
+
+
+def test_people_known_again_under_ids_without_a_rule_are_told_with_their_share(tmp_path: Path) -> None:
+    files = small(60)
+    second = renamed(files, "Student_id", lambda each: str(7919 * int(each) % 9973))
+    for row in second["students"][:6]:
+        row["Last_name"] = "Other"
+    assert rekeyed(tmp_path, files, second, "students") == "54 of 60 are the same people by name and birth date"
+
+
+def test_where_no_name_is_the_same_the_ids_alone_are_evidence(tmp_path: Path) -> None:
+    files = small(60)
+    second = renamed(renamed(files, "Student_id", lambda each: "X-" + each), "Last_name", lambda each: each + "a")
+    assert rekeyed(tmp_path, files, second, "students") == "60 of 60 new ids are old ones with X- in front"
+
+
+def test_other_people_in_place_of_those_who_left_are_told_as_such(tmp_path: Path) -> None:
+    files = small(60)
+    second = renamed(renamed(files, "Student_id", lambda each: str(7919 * int(each) % 9973)), "Last_name", lambda each: each + "a")
+    evidence = rekeyed(tmp_path, files, second, "students")
+    assert evidence == "none of the old people is found among the new by name and birth date or student number or state id or e-mail"
+
+
+def test_twins_under_one_name_are_not_paired(tmp_path: Path) -> None:
+    files = small(60)
+    for row in files["students"][:10]:
+        row |= {"Last_name": "Same", "First_name": "Same"}
+    assert rekeyed(tmp_path, files, renamed(files, "Student_id", lambda each: each.lstrip("0")), "students").startswith("50 of 60 are the same people")
+
+
+def test_sections_are_known_again_by_name_teacher_and_period(tmp_path: Path) -> None:
+    files = small(60)
+    files["sections"] = [section(f"s{number}", "0011", "t1", f"Math {number}") | {"Name": f"Math {number}", "Period": "2"} for number in range(1, 31)]
+    files["enrollments"] = [enrollment("s1", number) | {"Section_id": f"s{number % 30 + 1}"} for number in range(1, 61)]
+    evidence = rekeyed(tmp_path, files, renamed(files, "Section_id", lambda each: "2026-" + each), "sections")
+    assert evidence == "30 of 30 are the same sections by name, teacher and period; the new ids are the old ones with 2026- in front"
+
+
+def test_evidence_names_nobody(tmp_path: Path) -> None:
+    files = small(60)
+    evidence = rekeyed(tmp_path, files, renamed(files, "Student_id", lambda each: "n" + each), "students")
+    assert "Last" not in evidence
+    assert "First" not in evidence
+    assert "2014" not in evidence
