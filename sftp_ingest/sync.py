@@ -80,7 +80,7 @@ def plan(
         shapes = drift.shapes(frames, rules)
         drifted = drift.found(before or {}, shapes, frames, rules)
     with stages.stage("validate"):
-        verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
+        verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now), before=before)
     if verdict.refused:
         return Plan("refused", verdict.findings + drifted, _counts(verdict, now, None, None), None, None, shapes)
     with stages.stage("assemble"):

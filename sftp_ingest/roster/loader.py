@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames
-from sftp_ingest.roster import lines
+from sftp_ingest.roster import causes, lines
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table, normalised
 
 WIDEST = 2_000
 """More columns than this are no roster file."""
+
+_FIRST_BYTES = 1 << 18
+"""Of a file with an unknown column so much is looked at to see what the column holds."""
 
 _NOT_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x1f\x8b", b"SQLite format 3")
 
@@ -50,7 +53,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     Raises DeliveryError where a sealed file is gone or has changed since it was sealed.
     """
     found, chosen = _choose(delivery, contract, strict)
-    tables, unread, causes, rows, shapes = {}, {}, {}, {}, {}
+    tables, unread, unread_causes, rows, shapes = {}, {}, {}, {}, {}
     for table in contract.tables.values():
         sealed = chosen.get(table.name)
         if sealed is None:
@@ -65,9 +68,9 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         _read(file, _bytes(delivery.folder / sealed.name, sealed), (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
-            tables[table.name], unread[table.name], causes[table.name] = file.frame, file.unread, file.causes
+            tables[table.name], unread[table.name], unread_causes[table.name] = file.frame, file.unread, file.causes
             rows[table.name], shapes[table.file] = file.rows, file.shape
-    return Frames(tables, tuple(found), unread, rows, shapes, causes)
+    return Frames(tables, tuple(found), unread, rows, shapes, unread_causes)
 
 
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
@@ -124,6 +127,8 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
     header_line = start + 1
     header = text.data[start:end].decode("utf-8", errors="replace")
     names = _header(file, header, header_line, before)
+    if names is not None and any(each.code == "header_unknown" for each in file.findings):
+        file.findings = causes.renamed(file.findings, file.table, _strays(header, names, text.data[end + 1 : end + 1 + _FIRST_BYTES]), before)
     if names is None or refuses(file.findings):
         return None
     known = file.table.columns
@@ -147,10 +152,7 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
 
     Columns that are not read keep their place under a name that starts with NUL, which no header can have.
     """
-    try:
-        sent = next(csv.reader([header]), [])
-    except csv.Error:
-        sent = header.split(",")
+    sent = _cells(header)
     if len(sent) > WIDEST or any(ord(letter) < 32 and letter != "\t" for letter in header):
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
@@ -184,6 +186,26 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
             if column not in columns:
                 file.find("header_gone", known[column].name if column in known else column, at=(line,))
     return columns
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of one line, however odd it is."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return line.split(",")
+
+
+def _strays(header: str, names: Sequence[str], body: bytes) -> list[causes.Stray]:
+    """The columns that are not read although they have a name, with cells of the first rows."""
+    rows = [row for row in map(_cells, body.decode("utf-8", errors="replace").split("\n")) if len(row) == len(names)]
+    strays = []
+    for position, sent in enumerate(_cells(header)):
+        if names[position].startswith("\0") and normalised(sent) not in ("", *names):
+            sides = (names[:position][::-1], names[position + 1 :])
+            before, after = (next((name for name in side if not name.startswith("\0")), "") for side in sides)
+            strays.append(causes.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
+    return strays
 
 
 def _tell_rows(file: _File, records: lines.Records, before: FileShape | None, columns: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
-from sftp_ingest.model import Frames, Verdict
+from sftp_ingest.model import FileShape, Frames, Verdict
 from sftp_ingest.roster import causes, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
@@ -92,8 +92,13 @@ class _Court:
         return found
 
 
-def validate(frames: Frames, contract: Contract, *, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
-    """Judge every row. `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight."""
+def validate(
+    frames: Frames, contract: Contract, *, strict: bool = False, known: Mapping[str, Ids] | None = None, before: Mapping[str, FileShape] | None = None
+) -> Verdict:
+    """Judge every row. `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight.
+
+    `before` are the shapes of the files applied last, by which cells that stand in a wrong column are recognised.
+    """
     court = _Court(strict, known or {}, list(frames.findings), unread=frames.unread, unread_causes=frames.causes)
     for name, table in contract.tables.items():
         if name not in frames.tables:
@@ -109,9 +114,10 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
             _check_contacts(court, rows)
         court.done[name] = rows
     _check_sections_have_students(court)
+    findings = causes.explained(court.findings, contract.tables, frames.tables, before or {})
     return Verdict(
         tables={name: rows.frame[rows.kept] for name, rows in court.done.items()},
-        findings=causes.with_left_out(court.findings, [causes.Judged(each.table, each.frame, each.cause, each.labels) for each in court.done.values()]),
+        findings=causes.with_left_out(findings, [causes.Judged(each.table, each.frame, each.cause, each.labels) for each in court.done.values()]),
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},

@@ -290,3 +290,81 @@ def test_evidence_names_nobody(tmp_path: Path) -> None:
     assert "Last" not in evidence
     assert "First" not in evidence
     assert "2014" not in evidence
+
+
+# ---------------------------------------------------------------- columns under another name, or in another place
+
+
+def columns_renamed(files: Files, table: str, **names: str) -> Files:
+    """The district in which columns of one table have other names, in their places."""
+    return files | {table: [{names.get(column, column): cell for column, cell in row.items()} for row in files[table]]}
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "evidence"),
+    [
+        ("Last_name", "Surname", "the names are alike, it stands in the same place, its cells look as they did before (aaaa99)"),
+        ("Last_name", "Lastname", "the names are alike, it stands in the same place, its cells look as they did before (aaaa99)"),
+        ("First_name", "Vorname", "it stands in the same place, its cells look as they did before (aaaaa99)"),
+    ],
+)
+def test_a_column_with_another_name_than_yesterday_is_recognised(column: str, name: str, evidence: str, tmp_path: Path) -> None:
+    files = small(60)
+    before = planned(tmp_path / "first", files).shapes
+    plan = planned(tmp_path / "second", columns_renamed(files, "students", **{column: name}), before=before)
+    assert plan.outcome == "refused"
+    root = of(plan, "header_missing")
+    assert (root.column, root.hint) == (column, f"{name} may be it under another name: {evidence}")
+    assert {each.cause for each in plan.findings if each != root} == {root.label}, "all else that is said of the two columns follows from it"
+
+
+def test_without_a_history_a_name_or_the_cells_are_evidence_enough(tmp_path: Path) -> None:
+    plan = planned(tmp_path, columns_renamed(small(60), "students", Last_name="Surname", DOB="Born"))
+    assert of(plan, "header_missing").hint == "Surname may be it under another name: the names are alike"
+
+
+def test_an_optional_column_that_was_always_sent_is_recognised_by_its_cells(tmp_path: Path) -> None:
+    files = small(60)
+    before = planned(tmp_path / "first", files).shapes
+    plan = planned(tmp_path / "second", columns_renamed(files, "students", DOB="Born"), before=before)
+    evidence = "it stands in the same place, its cells look as they did before (9999-99-99), 100% of its cells are what the column holds (date)"
+    assert of(plan, "header_gone").hint == f"Born may be it under another name: {evidence}"
+
+
+def test_a_new_column_beside_a_missing_one_is_not_taken_for_it(tmp_path: Path) -> None:
+    files = small(60)
+    files["students"] = [{column: cell for column, cell in row.items() if column != "Last_name"} | {"Locker": "open"} for row in files["students"]]
+    assert of(planned(tmp_path, files), "header_missing").hint == ""
+
+
+def test_a_column_that_holds_the_cells_of_another_says_so(tmp_path: Path) -> None:
+    files = small(60)
+    for number, row in enumerate(files["students"]):
+        row |= {"Grade": f"s{number}@example.org", "Student_email": "7"}
+    plan = planned(tmp_path, files)
+    assert of(plan, "value_unknown").hint == "100% of these cells look like those of Student_email, 6 columns to the right"
+
+
+def test_columns_that_moved_by_one_are_told(tmp_path: Path) -> None:
+    files = small(60)
+    for number, row in enumerate(files["students"]):
+        row |= {"Grade": "", "DOB": "7", "Contact_name": "2014-01-02", "Contact_phone": f"Parent {number}", "Contact_type": "2125550100"}
+    found = of(planned(tmp_path, files), "value_unknown")
+    assert found.column == "DOB"
+    assert found.hint == "100% of these cells look like those of Grade, 1 column to the left; 3 columns hold what belongs 1 column to the left"
+
+
+def test_rows_whose_cells_moved_are_recognised_among_many_that_are_right(tmp_path: Path) -> None:
+    files = small(60)
+    for row in files["students"][:5]:
+        row |= {"Grade": "2014-01-02", "DOB": "7"}
+    found = next(each for each in planned(tmp_path, files).findings if each.column == "Grade")
+    assert found.count == 5
+    assert found.hint.startswith("100% of these cells look like those of DOB, 1 column to the right")
+
+
+def test_cells_that_look_like_nothing_known_have_no_hint(tmp_path: Path) -> None:
+    files = small(60)
+    for row in files["students"]:
+        row["Grade"] = "Multiple"
+    assert of(planned(tmp_path, files), "value_unknown").hint == ""
