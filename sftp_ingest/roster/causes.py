@@ -79,6 +79,12 @@ def _reach(judged: Sequence[Judged]) -> dict[str, dict[str, int]]:
         alike = [each for each in judged if each.table.records == kind]
         if not kind or not any(each.rejected.any() for each in alike):
             continue
+        if not all(each.table.key for each in alike):  # told row by row: attendance has no id
+            for each in alike:
+                for cause, count in enumerate(np.bincount(each.cause, minlength=1)[1:].tolist()):
+                    tally = reach.setdefault(each.labels[cause], {})
+                    tally[kind] = tally.get(kind, 0) + count
+            continue
         # only rows that share the first part of a rejected key can tell the same record: in a good night these are few among millions
         suspects = pa.chunked_array([array_of(each.frame[each.table.key[0]]).filter(pa.array(each.rejected)) for each in alike])
         for entity, told in _entities(kind, [_narrowed(each, suspects) for each in alike]).items():

@@ -65,6 +65,22 @@ def test_enrollments_of_a_student_whose_row_could_not_be_read_follow_that_row(tm
     assert "student_unknown" not in {each.code for each in plan.findings}
 
 
+def test_attendance_has_no_id_and_counts_by_rows(tmp_path: Path) -> None:
+    files = small(6)
+    files["attendance"] = [
+        {"Student_id": student_id, "Attendance_date": f"2026-02-{day}", "Attendance_status": "Absent"}
+        for day, student_id in ((20, "9999"), (21, "9999"), (21, "0001"))
+    ]
+    assert of(planned(tmp_path, files), "student_unknown", "attendance.csv").left_out == {"attendance": 2}
+
+
+def test_a_student_of_a_side_file_who_is_told_in_the_main_file_too_is_not_left_out(tmp_path: Path) -> None:
+    files = small(6)
+    side = [row | {"Last_name": ""} for row in (files["students"][0], student(77))]
+    plan = planned(tmp_path, files | {"customstudents/students": side})
+    assert of(plan, "value_missing").left_out["students"] == 1
+
+
 def test_a_warning_leaves_nobody_out(tmp_path: Path) -> None:
     files = small(6)
     files["students"][0]["Grade"] = "Multiple"
