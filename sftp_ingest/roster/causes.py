@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, FileShape
-from sftp_ingest.roster import values
+from sftp_ingest.roster import contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Field, Table, normalised
 from sftp_ingest.roster.drift import form
@@ -111,20 +111,13 @@ def _entities(kind: str, judged: Sequence[Judged]) -> dict[str, list[_Told]]:
 
 
 def _contacts(judged: Judged) -> _Told:
-    """Contacts that have a name, told apart by Contact_sis_id, else by name with e-mail, phone, or all that is known (contract 1.5)."""
-    frame, cause = judged.frame, judged.cause
-    named = pc.not_equal(array_of(frame["contact_name"]), "").to_numpy(zero_copy_only=False)
-    frame, cause = frame[named], cause[named]
-    blank = pa.array([""] * len(frame), pa.string())
-    cell = {
-        name: array_of(frame[f"contact_{name}"]) if f"contact_{name}" in frame.columns else blank
-        for name in ("sis_id", "name", "email", "phone", "phone_type", "type", "relationship")
-    }
-    identity = pc.binary_join_element_wise("all", cell["name"], cell["type"], cell["relationship"], cell["phone_type"], "\0")
-    for name in ("phone", "email"):
-        identity = pc.if_else(pc.not_equal(cell[name], ""), pc.binary_join_element_wise(name, cell["name"], cell[name], "\0"), identity)
-    identity = pc.if_else(pc.not_equal(cell["sis_id"], ""), pc.binary_join_element_wise("id", cell["sis_id"], "\0"), identity)
-    return _Told([array_of(frame[judged.table.key[0]]), identity], cause, judged.labels)
+    """Contacts that have a name, told apart as in the roster."""
+    named = pc.not_equal(array_of(judged.frame["contact_name"]), "").to_numpy(zero_copy_only=False)
+    frame = judged.frame[named]
+    student = frame[judged.table.key[0]]
+    blank = pd.array(pa.repeat("", len(frame)), dtype=TEXT)
+    sent = {column: frame[f"contact_{column}"].array if f"contact_{column}" in frame.columns else blank for column in contacts.CELLS}
+    return _Told([array_of(student), contacts.ids(pd.DataFrame({"student_id": student.array, **sent}))], judged.cause[named], judged.labels)
 
 
 def _teachers(table: Table) -> list[str]:
