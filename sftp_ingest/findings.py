@@ -161,8 +161,25 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     # What the comparison kept back.
     Code("removals_withheld", "warn", "People or records that left were kept", "Correct the rows without an id; until then nobody can be told to have left."),
     Code("parent_kept", "warn", "A record that left was kept because others still refer to it", "Correct the rows that still refer to it, or send it again."),
+    # What differs from the district's own history; none of it stops anything.
+    Code("drift_rows", "warn", "A file has far more or far fewer rows than before", "Check whether the export covers what it covered before."),
+    Code("drift_blank", "warn", "A column is blank far more often than before", "Check the export: the column may have lost its source."),
+    Code("drift_values", "warn", "A column has far more or fewer different values than before", "Check the column's codes; they may have been mapped anew."),
+    Code(
+        "drift_ids",
+        "warn",
+        "The ids of a column look different than before",
+        "Check for lost leading zeros and new prefixes; ids tell records apart.",
+    ),
+    Code(
+        "drift_sections_empty",
+        "warn",
+        "Far more sections than before have no students",
+        "Check whether all schools' enrollments were exported.",
+    ),
+    Code("drift_class_size", "warn", "Sections have half or twice as many students as before", "Check whether sections were split, merged or exported twice."),
 )
-"""Every code, in the order of reading: file, header, rows, cells, references, comparison."""
+"""Every code, in the order of reading: file, header, rows, cells, references, comparison, history."""
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Rejections:
 class Frames:
     """The files as text: table → DataFrame with lower-case columns, index = line number (the header is line 1).
 
-    `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
+    `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`), each under its line;
     `rows` counts all rows of the file that hold anything; `shapes` and `faulty`, the lines of the unread rows, are by file name, as the
     contract spells it. `gone` has the shapes of optional files that were sent before and not tonight, by table.
     """
@@ -322,13 +322,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class HoldReason:
-    """One tripped limit: of `total` records of the entity (in `school`, or in the district where that is empty) `count` would change."""
+    """One tripped limit: of `total` records of the entity (in `school`, or in the district where that is empty) `count` would change.
+
+    `evidence` says what speaks for changed ids, in numbers and without names.
+    """
 
     entity: str
     school: str
     kind: Literal["removed", "rekeyed", "updated", "headers"]
     count: int
     total: int
+    evidence: str = ""
 
     @property
     def sentence(self) -> str:
@@ -338,9 +342,10 @@ class HoldReason:
         if self.kind == "headers":
             return f"{self.count:,} of {self.total:,} {what} would be removed on a night when columns that were always sent are missing"
         share = f"{self.count:,} of {self.total:,} {what} of {where} ({self.count / max(self.total, 1):.0%})"
+        evidence = f" ({self.evidence})" if self.evidence else ""
         return {
             "removed": f"{share} would be removed",
-            "rekeyed": f"{share} would be removed while about as many new ones appear: their ids seem to have changed",
+            "rekeyed": f"{share} would be removed while about as many new ones appear: their ids seem to have changed{evidence}",
             "updated": f"{share} would be updated at once",
         }[self.kind]
 
@@ -417,10 +422,11 @@ class HoldRecord:
 
 @dataclass(frozen=True)
 class Cause:
-    """Findings with one root: `rows` says how many rows of each file are left out because of it."""
+    """Findings with one root: how many `rows` of each file and how many records of each entity are left out because of it."""
 
     finding: Finding
     rows: Mapping[str, int]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

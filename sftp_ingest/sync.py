@@ -18,7 +18,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, refuses
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, files, fixit, formats, holds, loader, overlay, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, drift, files, fixit, formats, holds, loader, overlay, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -94,14 +94,17 @@ def plan(
     rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
+        shapes = drift.shapes(frames, rules)
+        drifted = drift.found(before or {}, shapes, frames, rules)
         # of an archive that cannot be read no file is missing: the archive is what is wrong
         told = (each for each in frames.findings if each.code != "file_missing" or not refuses(packed))
         frames = replace(frames, findings=(*packed, *told))
     with stages.stage("validate"):
-        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now))
+        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now), before=before)
     rows = {rules.tables[name].file: count for name, count in verdict.rows.items()}
     if verdict.refused:
-        return Plan("refused", verdict.findings, _counts(verdict, rules, now, None, None), None, None, frames.shapes, rules, rows, verdict.rejections)
+        counts = _counts(verdict, rules, now, None, None)
+        return Plan("refused", verdict.findings + drifted, counts, None, None, shapes, rules, rows, verdict.rejections)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
     with stages.stage("compare"):
@@ -111,11 +114,11 @@ def plan(
         review = holds.review(change_set, now, settings.limits, shrunk=_shrunk(verdict, rules), approved=approved)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
-        findings=verdict.findings + change_set.findings,
+        findings=verdict.findings + change_set.findings + drifted,
         counts=_counts(verdict, rules, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
-        shapes={**(before or {}), **frames.shapes},  # of a file that was not sent tonight, the form it had
+        shapes={**(before or {}), **shapes},  # of a file that was not sent tonight, the form it had
         rules=rules,
         rows=rows,
         rejections=verdict.rejections,

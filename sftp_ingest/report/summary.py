@@ -85,7 +85,7 @@ def make(
         finished_at=run.finished_at if run else None,
         files=delivery.files if delivery else (),
         counts=counts,
-        causes=tuple(Cause(group.roots[0], group.rows) for group in _groups(findings)),
+        causes=tuple(Cause(group.roots[0], group.rows, group.left_out) for group in _groups(findings)),
         findings=tuple(findings),
         hold=hold,
         hold_state=hold_state,
@@ -110,7 +110,9 @@ def as_json(report: SyncReport) -> dict[str, Any]:
         "files": [asdict(each) for each in report.files],
         "counts": {entity: asdict(each) for entity, each in report.counts.items()},
         "findings": [_finding_json(each) for each in report.findings],
-        "causes": [{**_finding_json(each.finding), "label": each.finding.label, "rows": dict(each.rows)} for each in report.causes],
+        "causes": [
+            {**_finding_json(each.finding), "label": each.finding.label, "rows": dict(each.rows), "left_out": dict(each.left_out)} for each in report.causes
+        ],
         "hold": report.hold
         and {
             "reasons": [{"sentence": each.sentence, **asdict(each)} for each in report.hold.reasons],
@@ -202,7 +204,7 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], counts: Mapping[str,
 
 
 def _held(hold: Hold | None, state: str, changes: Sequence[str], asides: Sequence[str], *, real: bool) -> str:
-    reasons = _first([shown(each.sentence, 200) for each in hold.reasons], 2) if hold else "a part waits for a person"
+    reasons = _first([shown(each.sentence, 400) for each in hold.reasons], 2) if hold else "a part waits for a person"
     fate = {"released": " A person has released it.", "discarded": " A person has discarded it.", "superseded": " A newer delivery has taken its place."}
     head = "On hold" if real else "Would be on hold"
     rest = f"Everything else {'was' if real else 'would be'} applied: {'; '.join(changes)}" if changes else "Nothing else had to change"
@@ -256,6 +258,13 @@ class _Group:
                 rows[each.file] = rows.get(each.file, 0) + each.count
         return rows
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """The records left out, parents before children."""
+        order = {name: place for place, name in enumerate(ENTITIES)}
+        names = {name for each in self.roots for name in each.left_out}
+        return {name: sum(each.left_out.get(name, 0) for each in self.roots) for name in sorted(names, key=lambda name: (order.get(name, len(order)), name))}
+
 
 def _groups(findings: Sequence[Finding]) -> list[_Group]:
     """The findings by cause; the gravest first, then the one that touches most rows. Every finding is in exactly one group."""
@@ -285,7 +294,7 @@ def _root(finding: Finding, by_label: Mapping[str, Finding]) -> Finding:
 
 
 def _counts_rows(finding: Finding) -> bool:
-    return not finding.code.startswith(("file_", "header_")) and finding.code not in _KEPT_BACK
+    return not finding.code.startswith(("file_", "header_", "drift_")) and finding.code not in _KEPT_BACK
 
 
 def _told(cause: Cause, group: _Group, *, done: bool) -> Told:
@@ -312,7 +321,12 @@ def _effect(cause: Cause, *, done: bool) -> str:
         return f"{_number(cause.finding.count, 'record')} {_be(cause.finding.count, done=done)} kept."
     if not rows:
         return ""
-    return f"{rows} {_be(sum(cause.rows.values()), done=done)} left out." if cause.finding.severity == "reject" else f"Concerns {rows}."
+    if cause.finding.severity != "reject":
+        return f"Concerns {rows}."
+    records = ", ".join(_counted(count, entity) for entity, count in cause.left_out.items())
+    if records:
+        return f"{records} {_be(sum(cause.left_out.values()), done=done)} left out: {rows}."
+    return f"{rows} {_be(sum(cause.rows.values()), done=done)} left out."
 
 
 def _place(finding: Finding) -> str:
@@ -375,5 +389,6 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "hint": finding.hint,
         "cause": finding.cause,
         "readings": [asdict(each) for each in finding.readings],
+        "left_out": dict(finding.left_out),
         "advice": finding.advice,
     }

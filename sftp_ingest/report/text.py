@@ -87,7 +87,7 @@ def _print_hold(report: SyncReport, hold: Hold, console: Console) -> None:
     console.print()
     console.print(Text("Waiting for a person" if summary.is_open(report) else "Was held", style="bold yellow"))
     for reason in hold.reasons:
-        console.print(Padding(Text(f"{summary.shown(reason.sentence, 200)}."), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"{summary.shown(reason.sentence, 400)}."), (0, 0, 0, 2)))
     if hold.scope:
         console.print(Padding(Text(f"In all: {summary.waiting(hold)}."), (0, 0, 0, 2)))
     console.print(Padding(Text(summary.hold_advice(report)), (0, 0, 0, 2)))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
+from sftp_ingest.roster import causes
 from sftp_ingest.roster.arrow import Mask
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
 
@@ -44,7 +45,7 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collec
         return Review(None, change_set)
     _wait_with(change_set, waiting)
     hold = Hold(
-        reasons=tuple(reasons),
+        reasons=tuple(replace(each, evidence=causes.rekeyed(change_set, each.entity, each.school)) if each.kind == "rekeyed" else each for each in reasons),
         scope={name: int(mask.sum()) for name, mask in waiting.items() if mask.any()},
         digest=_digest(change_set, waiting),
     )

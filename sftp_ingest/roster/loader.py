@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import files, lines
+from sftp_ingest.roster import causes, files, lines
 from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Contract, Table, normalised
 from sftp_ingest.roster.quotes import Positions
@@ -22,6 +23,9 @@ WIDEST = 2_000
 """More columns than this are no roster file."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+
+_FIRST_BYTES = 1 << 18
+"""Of a file with an unknown column so much is looked at to see what the column holds."""
 
 _ROUNDED = r"^\d(?:[.,]\d+)?E\+\d{2}$"
 """How Excel shows a long number in a narrow column, and saves it: only the first digits of the id are left."""
@@ -140,6 +144,8 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
         file.find("bytes_unreadable", at=text.unreadable)
     header = lines.header(text)
     names = _header(file, header, before)
+    if names is not None and any(each.code == "header_unknown" for each in file.findings):
+        file.findings = causes.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
     if names is None or refuses(file.findings):
         return None
     named = max((position for position, name in enumerate(names, 1) if name), default=0)
@@ -213,6 +219,26 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
         hint = f"column {width}" if spare == 1 else f"columns {len(sent) + 1:,} to {width:,}"
         file.find("header_unnamed", at=(line,), count=spare, hint=hint)
     return columns + [""] * spare
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of one line, however odd it is."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return line.split(",")
+
+
+def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[causes.Stray]:
+    """The columns that are not read although they have a name, with cells of the first rows."""
+    rows = [row for row in map(_cells, body.decode("utf-8", errors="replace").split("\n")) if len(row) == len(header.cells)]
+    strays = []
+    for position, sent in enumerate(header.cells[: len(names)]):
+        if names[position].startswith("\0") and normalised(sent) not in ("", *names):
+            sides = (names[:position][::-1], names[position + 1 :])
+            before, after = (next((name for name in side if not name.startswith("\0")), "") for side in sides)
+            strays.append(causes.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
+    return strays
 
 
 def _named(header: str, table: Table) -> str:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, Reading, Severity, finding, refuses
-from sftp_ingest.model import Frames, Rejections, Verdict
-from sftp_ingest.roster import contacts, values
+from sftp_ingest.model import FileShape, Frames, Rejections, Verdict
+from sftp_ingest.roster import causes, contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
 from sftp_ingest.roster.contract import Check, Contract, Field, Reference, Table
 
@@ -93,6 +93,7 @@ class _Court:
     readers: Mapping[str, values.Reader]
     done: dict[str, _Rows] = field(default_factory=dict)
     unread: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    faulty: Mapping[str, Rejections] = field(default_factory=dict)
 
     def of(self, records: str) -> list[_Rows]:
         """The tables that hold records of a kind, as far as they have been judged."""
@@ -131,14 +132,23 @@ class _Court:
         return found
 
 
-def validate(frames: Frames, contract: Contract, *, today: date, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
+def validate(
+    frames: Frames,
+    contract: Contract,
+    *,
+    today: date,
+    strict: bool = False,
+    known: Mapping[str, Ids] | None = None,
+    before: Mapping[str, FileShape] | None = None,
+) -> Verdict:
     """Judge every row, with dates as they are understood on the day of the delivery.
 
     `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight.
+    `before` are the shapes of the files applied last, by which cells that stand in a wrong column are recognised.
     """
     frames = _in_the_formats_words(frames, contract)
     unread = {name: _unread(contract.tables[name], keys, known or {}) for name, keys in frames.unread.items()}
-    court = _Court(strict, known or {}, list(frames.findings), values.readers(today), unread=unread)
+    court = _Court(strict, known or {}, list(frames.findings), values.readers(today), unread=unread, faulty=frames.faulty)
     for name, table in contract.tables.items():
         if name not in frames.tables:
             continue
@@ -159,9 +169,10 @@ def validate(frames: Frames, contract: Contract, *, today: date, strict: bool = 
         if name in court.done and table.records:
             _drop_overridden(court, court.done[name])
     _check_sections_have_students(court)
+    findings = causes.explained(court.findings, contract.tables, frames.tables, before or {})
     return Verdict(
         tables={name: rows.frame if rows.kept.all() else rows.frame[rows.kept] for name, rows in court.done.items()},
-        findings=tuple(court.findings),
+        findings=causes.with_left_out(findings, [causes.Judged(each.table, each.frame, each.cause, each.labels) for each in court.done.values()]),
         seen={name: _seen(rows, unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
@@ -184,7 +195,8 @@ def _in_the_formats_words(frames: Frames, contract: Contract) -> Frames:
         if read:
             tables[name] = frame.assign(**read)
         if meant := {column: _in_words(unread[name][column], words[column]) for column in table.key if column in words}:
-            unread[name] = pd.concat([unread[name], unread[name].assign(**meant)]).drop_duplicates(ignore_index=True)
+            both = pd.concat([unread[name], unread[name].assign(**meant)])
+            unread[name] = both[~both.duplicated()]
     return replace(frames, tables=tables, unread=unread)
 
 
@@ -403,6 +415,7 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     cells = rows.column(reference.column)
     believed = [parent.column(parent.table.key[0]).filter(pa.array(parent.kept)) for parent in parents]
     rejected = pa.concat_arrays([parent.column(parent.table.key[0]).filter(pa.array(~parent.kept)) for parent in parents])
+    unread = pa.concat_arrays([array_of(court.unread[parent.table.name].iloc[:, 0]).drop_null() for parent in parents])
     ids = court.known.get(reference.table, _NO_IDS)
     seen = pd.concat([_seen(parent, court.unread[parent.table.name]).iloc[:, 0] for parent in parents], ignore_index=True)
     # of a file that was not delivered tonight nothing is known: what stands of it still stands
@@ -416,39 +429,59 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     if not wrong.any():
         return
     if reference.optional:
-        court.find("coteacher_unknown", rows, names[reference.column], wrong, values=_distinct(cells, wrong))
+        reason = causes.likely(cells.filter(pa.array(wrong)), known)
+        court.find("coteacher_unknown", rows, names[reference.column], wrong, values=_distinct(cells, wrong), hint=reason.sentence)
         cleared = pc.if_else(pa.array(wrong), "", cells)
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
         return
     wrong &= rows.kept
-    inherited = wrong & is_in(cells, rejected)
+    unseen = wrong & ~is_in(cells, rejected)
+    inherited = wrong & (~unseen | is_in(cells, unread))
     if inherited.any():
         _reject_with_parents(court, rows, names[reference.column], cells, inherited, parents)
+    if reference.column in rows.table.key and unseen.any():
+        rows.doubted[reference.column] = rows.frame.index[unseen & ~is_in(cells, ids.ever)]
     unknown = wrong & ~inherited
     if unknown.any():
-        if reference.column in rows.table.key:
-            rows.doubted[reference.column] = rows.frame.index[unknown & ~is_in(cells, ids.ever)]
         _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, ids.standing]))
 
 
 def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Array, mask: Mask, parents: Sequence[_Rows]) -> None:
-    """Rows whose parent was left out follow it, under the parent's own cause."""
+    """Rows whose parent was left out, or could not even be read, follow it under the parent's own cause."""
     for parent in parents:
         at = np.flatnonzero(~parent.kept)
-        rejected = parent.column(parent.table.key[0]).take(pa.array(at))
-        position = pc.index_in(cells, value_set=rejected).fill_null(-1).to_numpy(zero_copy_only=False)
+        unread = court.unread[parent.table.name].iloc[:, 0]
+        why, further = _causes_of(unread.index.to_numpy(dtype=np.int64), court.faulty.get(parent.file))
+        labels = [*parent.labels, *further]
+        of_parent = np.concatenate((parent.cause[at], (why[why >= 0] + len(parent.labels) + 1).astype(np.int32)))
+        gone = pa.concat_arrays([parent.column(parent.table.key[0]).take(pa.array(at)), array_of(unread[why >= 0])])
+        position = pc.index_in(cells, value_set=gone).fill_null(-1).to_numpy(zero_copy_only=False)
         here = mask & (position >= 0)
-        of_row = np.where(here, parent.cause[at][position] if len(at) else 0, 0)
+        of_row = np.where(here, of_parent[position], 0) if len(of_parent) else np.zeros(len(mask), dtype=np.int32)
+        by_label: dict[str, Mask] = {}
         for cause in np.unique(of_row[here]).tolist():
-            court.find("parent_rejected", rows, column, of_row == cause, cause=parent.labels[cause - 1])
+            label = labels[cause - 1]
+            by_label[label] = by_label.get(label, np.zeros(len(mask), dtype=bool)) | (of_row == cause)
+        for label, hit in by_label.items():
+            court.find("parent_rejected", rows, column, hit, cause=label)
         mask = mask & ~here
+
+
+def _causes_of(lines: npt.NDArray[np.int64], faulty: Rejections | None) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """For each line of a row that could not be read, the place of its finding in the labels, or -1 for a row that was read all the same."""
+    if faulty is None or not len(lines):
+        return np.full(len(lines), -1), ()
+    order = np.argsort(faulty.lines, kind="stable")
+    at = np.minimum(np.searchsorted(faulty.lines[order], lines), len(order) - 1)
+    return np.where(faulty.lines[order][at] == lines, faulty.causes[order][at], -1), faulty.labels
 
 
 def _reject_unknown(court: _Court, rows: _Rows, reference: Reference, column: str, cells: pa.Array, mask: Mask, known: pa.Array) -> None:
     """One finding an unknown parent, most rows first, so that the one wrong school is seen at once."""
     code = f"{_SINGULAR[reference.table]}_unknown"
+    reason = causes.likely(cells.filter(pa.array(mask)), known)
     if reference.table == "students":  # each student is unknown by himself: one finding for all
-        court.find(code, rows, column, mask, values=_distinct(cells, mask))
+        court.find(code, rows, column, mask, values=_distinct(cells, mask), hint=reason.sentence)
         return
     counted = pc.value_counts(cells.filter(pa.array(mask)))
     ranked = sorted(zip(counted.field("counts").to_pylist(), counted.field("values").to_pylist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
@@ -456,16 +489,9 @@ def _reject_unknown(court: _Court, rows: _Rows, reference: Reference, column: st
     for _, value in ranked[:SEPARATE_VALUES]:
         hit = mask & pc.equal(cells, value).to_numpy(zero_copy_only=False)
         rest &= ~hit
-        court.find(code, rows, column, hit, values=[value], hint=_resembling(value, known))
+        court.find(code, rows, column, hit, values=[value], hint=reason.hint(value))
     if rest.any():
-        court.find(code, rows, column, rest, values=_distinct(cells, rest))
-
-
-def _resembling(value: str, known: pa.Array) -> str:
-    """A known id that differs only in leading zeros, case or space: what a spreadsheet does to ids."""
-    plain = pc.utf8_ltrim(pc.utf8_lower(known), characters="0 ")
-    alike = known.filter(pc.equal(plain, value.lower().lstrip("0 ")))
-    return f"{alike[0].as_py()} is known" if len(alike) else ""
+        court.find(code, rows, column, rest, values=_distinct(cells, rest), hint=reason.sentence)
 
 
 # ---------------------------------------------------------------- keys

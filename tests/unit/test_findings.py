@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sftp_ingest.findings import CATALOGUE, Finding
-from sftp_ingest.model import FileShape, Roster
+from sftp_ingest.model import ColumnShape, FileShape, Roster
+from sftp_ingest.roster import drift
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import TOLERANT, Files, applied, csv_of, planned, ruled, section, small, student, zipped
+from tests.unit.districts import TOLERANT, Files, applied, csv_of, enrollment, planned, ruled, section, small, student, zipped
 
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
 
@@ -67,6 +68,34 @@ def dropped(table: str, row: int) -> Callable[[Files], None]:
         del files[table][row]
 
     return spoil
+
+
+def grown(students: int, **cells: str) -> Callable[[Files], None]:
+    """The district with so many students, all with these cells."""
+
+    def spoil(files: Files) -> None:
+        files |= {name: small(students)[name] for name in ("students", "enrollments")}
+        files["students"] = [row | cells for row in files["students"]]
+
+    return spoil
+
+
+def classes(sections: int, filled: int) -> Callable[[Files], None]:
+    """The district with so many sections more, some of which have one student."""
+
+    def spoil(files: Files) -> None:
+        files["sections"] += [section(f"x{number}", "0011", "t1", "Math") for number in range(sections)]
+        files["enrollments"] += [enrollment(f"x{number}", 1) for number in range(filled)]
+
+    return spoil
+
+
+def yesterday(table: str, **shapes: ColumnShape) -> dict[str, FileShape]:
+    return {f"{table}.csv": FileShape((), rows=60, shapes=shapes)}
+
+
+def classes_before(empty: float, size: float) -> dict[str, FileShape]:
+    return {"sections.csv": FileShape((), rows=60, measures={drift.SECTIONS_EMPTY: empty, drift.CLASS_SIZE: size})}
 
 
 LINE_3 = good("students").decode().split("\n")[2]
@@ -158,6 +187,12 @@ CASES = [
     Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music")), strict=True),
     Case("removals_withheld", "students", outcome="unchanged", spoil=put("students", 1, Student_id=""), after_first_night=True),
     Case("parent_kept", "schools", outcome="unchanged", spoil=dropped("schools", 1), after_first_night=True),
+    Case("drift_rows", "students.csv", spoil=grown(120), before={"students.csv": FileShape((), rows=60)}),
+    Case("drift_blank", "students.csv", "DOB", spoil=grown(60, DOB=""), before=yesterday("students", dob=ColumnShape(form="9999-99-99"))),
+    Case("drift_values", "students.csv", "Grade", spoil=grown(60, Grade="7"), before=yesterday("students", grade=ColumnShape(distinct=6, form="9"))),
+    Case("drift_ids", "students.csv", "Student_id", spoil=grown(60), before=yesterday("students", student_id=ColumnShape(form="aa999999"))),
+    Case("drift_sections_empty", "sections.csv", "Section_id", spoil=classes(60, filled=10), before=classes_before(0.1, 2.0)),
+    Case("drift_class_size", "sections.csv", spoil=classes(60, filled=60), before=classes_before(0.0, 4.0)),
 ]  # fmt: skip
 
 

@@ -152,6 +152,43 @@ def test_one_wrong_school_in_two_files_is_one_cause() -> None:
     assert told.hint == "0012 is known."
 
 
+def test_a_cause_is_one_line_with_the_records_of_every_entity_that_it_leaves_out() -> None:
+    students = replace(
+        finding("school_unknown", "students.csv", "School_id", range(2, 216), values=["12"], hint="0012 is known"),
+        left_out={"enrollments": 1284, "contacts": 230, "students": 214},
+    )
+    sections = replace(finding("school_unknown", "sections.csv", "School_id", [7], values=["12"]), left_out={"sections": 1, "enrollments": 6})
+    follower = finding("parent_rejected", "enrollments.csv", "Student_id", count=1290, cause=students.label)
+    report = report_of("successful", students, sections, follower)
+    (cause,) = report.causes
+    assert list(cause.left_out.items()) == [("students", 214), ("sections", 1), ("enrollments", 1290), ("contacts", 230)]
+    effect = (
+        "214 students, 1 section, 1,290 enrollments, 230 contacts were left out: "
+        "214 rows of students.csv, 1 row of sections.csv, 1,290 rows of enrollments.csv."
+    )
+    assert summary.told(report)[0].effect == effect
+    assert effect in " ".join(text.plain(report).split())
+    assert effect in _Page(pages.html(report)).words
+    told = json.loads(json.dumps(summary.as_json(report)))
+    assert told["causes"][0]["left_out"] == {"students": 214, "sections": 1, "enrollments": 1290, "contacts": 230}
+    assert told["findings"][0]["left_out"] == {"enrollments": 1284, "contacts": 230, "students": 214}
+
+
+def test_drift_concerns_no_rows_and_tells_before_and_now() -> None:
+    report = report_of("successful", finding("drift_rows", "students.csv", hint="1,000 → 700 rows"))
+    (told,) = summary.told(report)
+    assert (told.effect, told.hint, told.places) == ("", "1,000 → 700 rows.", ("students.csv",))
+    assert summary.tone(report) == "good"
+
+
+def test_what_speaks_for_changed_ids_is_told_whole_with_the_hold() -> None:
+    evidence = "1,020 of 1,040 are the same people by name and birth date; the new ids are the old ones without leading zeros"
+    hold = Hold((HoldReason("students", "", "rekeyed", 1040, 9000, evidence),), {"students": 2080}, "9f2c" * 16)
+    report = report_of("on_hold", hold=hold, hold_state="open")
+    for told in (report.verdict, " ".join(text.plain(report).split()), _Page(pages.html(report)).words, json.dumps(summary.as_json(report))):
+        assert evidence in told
+
+
 def test_equal_faults_without_a_common_value_stay_apart() -> None:
     report = report_of("refused", finding("file_cut", "students.csv"), finding("file_cut", "sections.csv"))
     assert [each.finding.file for each in report.causes] == ["students.csv", "sections.csv"]
@@ -243,6 +280,7 @@ def test_the_json_form_is_one_object_of_plain_values() -> None:
             "hint": "",
             "cause": "",
             "readings": [{"sent": "K9", "read": "Other", "count": 2}],
+            "left_out": {},
             "advice": CATALOGUE["value_unknown"].advice,
         }
     ]
