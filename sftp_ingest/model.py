@@ -99,6 +99,7 @@ class Frames:
 
     `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
     `rows` counts all rows of the file that hold anything; `shapes` are by file name, as the contract spells it.
+    `aside` is what a format's own reading notes for its assembler, passed on as it is.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -106,6 +107,7 @@ class Frames:
     unread: Mapping[str, pd.DataFrame]
     rows: Mapping[str, int]
     shapes: Mapping[str, FileShape]
+    aside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Verdict:
     rejected: Mapping[str, int]
     rejections: Mapping[str, Rejections]
     refused: bool
+    aside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- what a district has

@@ -23,6 +23,9 @@ from sftp_ingest.roster.contract import Contract, Table, normalised
 WIDEST = 2_000
 """More columns than this are no roster file."""
 
+LONGEST_PAIRS = 1 << 20
+"""No more bytes than this of a file of names and values are read; real ones have a kilobyte."""
+
 _NOT_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x1f\x8b", b"SQLite format 3")
 
 
@@ -51,6 +54,8 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     found, chosen = _choose(delivery, contract, strict)
     tables, unread, rows, shapes = {}, {}, {}, {}
     for table in contract.tables.values():
+        if table.of:
+            continue
         sealed = chosen.get(table.name)
         if sealed is None:
             if table.core:
@@ -61,7 +66,11 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         file = _File(sealed.name, table, strict)
         if table.core and not sealed.resent:
             file.find("file_not_resent")
-        _read(file, _bytes(delivery.folder / sealed.name, sealed), (before or {}).get(table.file))
+        data = _bytes(delivery.folder / sealed.name, sealed)
+        if table.pairs:
+            tables[table.name] = _pairs(data)
+            continue
+        _read(file, data, (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
             tables[table.name], unread[table.name] = file.frame, file.unread
@@ -72,10 +81,13 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
     """Which sealed file serves which table; of two names that differ in case the newer."""
     found: list[Finding] = []
-    by_name = {table.file: table.name for table in contract.tables.values()}
+    by_name = {table.file.lower(): table.name for table in contract.tables.values() if not table.of}
     candidates: dict[str, list[DeliveredFile]] = {}
     for sealed in delivery.files:
-        table = by_name.get(sealed.name.lower())
+        name = _in_home(sealed.name, contract)
+        table = by_name.get(name.lower())
+        if table is None and name.lower() in contract.unread:
+            continue
         if table is None:
             found.append(finding("file_unknown", sealed.name, strict=strict))
         else:
@@ -86,9 +98,23 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
         chosen[table] = newest
         if len(files) > 1:
             found.append(finding("file_twin", newest.name, strict=strict))
-        if newest.name != newest.name.lower():
+        if _in_home(newest.name, contract) != contract.tables[table].file:
             found.append(finding("file_name_case", newest.name, strict=strict))
     return found, chosen
+
+
+def _in_home(name: str, contract: Contract) -> str:
+    """The name that a file in one of the format's folders would have in the home itself."""
+    folder, _, rest = name.partition("/")
+    return rest if rest and folder.lower() in contract.folders else name
+
+
+def _pairs(data: bytes) -> pd.DataFrame:
+    """The first two cells of every line, the header among them, as `name` and `value`; of bytes that are no text, none."""
+    text = lines.decode(data[:LONGEST_PAIRS])
+    rows = [line.replace('"', "").split(",") for line in text.data.decode().split("\n") if line.strip()] if text is not None else []
+    cells = [[cell.strip() for cell in (*row, "")[:2]] for row in rows]
+    return pd.DataFrame({name: pd.array([row[at] for row in cells], dtype=TEXT) for at, name in enumerate(("name", "value"))})
 
 
 def _bytes(path: Path, sealed: DeliveredFile) -> bytes:
@@ -152,9 +178,9 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
     names = [normalised(each) for each in sent]
-    known = file.table.columns
-    if not set(names) & set(known):
-        other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.split(each)} & set(known)), "")
+    known, headings = file.table.columns, file.table.headings
+    if not set(names) & set(headings):
+        other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.split(each)} & set(headings)), "")
         hint = (
             f"columns are separated by {'tabs' if other == chr(9) else other}, not by commas" if other else "the first line holds no column name of the format"
         )
@@ -163,13 +189,20 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
     columns: list[str] = []
     for position, (name, original) in enumerate(zip(names, sent, strict=True)):
         place = f"\0{position}"
+        meant = headings.get(name)
+        prefix = None if meant is not None else next((each for each in file.table.prefixes if name.startswith(each.starts)), None)
+        column = meant.column if meant is not None else name
+        if prefix is not None and prefix.read:
+            column = prefix.read + original.strip()[len(prefix.starts) :].strip()
         if not name:
             file.find("header_unnamed", at=(line,), hint=f"column {position + 1}")
-        elif name in columns:
+        elif column in columns:
             file.find("header_duplicate", original.strip(), at=(line,))
-        elif name in known or (name.startswith("ext.") and len(name) > 4):
-            place = name
-        else:
+        elif meant is not None or (column.startswith("ext.") and len(column) > 4):
+            place = column
+            if (meant is not None and name != normalised(meant.name)) or (prefix is not None and prefix.misspelt):
+                file.find("header_misspelt", original.strip()[:100], at=(line,), hint=f"read as {meant.name if meant is not None else column}")
+        elif prefix is None:
             file.find("header_unknown", original.strip()[:100], at=(line,))
         columns.append(place)
     for each in file.table.fields:

@@ -24,6 +24,9 @@ from sftp_ingest.roster.contract import Contract, Field, Reference, Table
 SHOWN_VALUES = 10
 """How many distinct values of an id or vocabulary column a finding shows."""
 
+MEMBERSHIPS = frozenset({"enrollments", "section_teachers"})
+"""Tables whose rows say nothing but that two records belong together: to say it again, in whatever words, is harmless."""
+
 SEPARATE_VALUES = 20
 """How many unknown parents are told one by one, each with the rows it takes along; the rest share a finding."""
 
@@ -99,6 +102,10 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
             continue
         frame = frames.tables[name]
         rows = _Rows(table, table.file, frame, np.zeros(len(frame), dtype=np.int32))
+        if table.sorts and len(frame):  # what no table took: nobody knows what these rows speak of
+            court.find("kind_unknown", rows, table.sorts, rows.kept)
+            court.done[name] = rows
+            continue
         _read_values(court, rows)
         _check_cells(court, rows)
         for reference in table.references:
@@ -115,6 +122,7 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
         rejections={},
+        aside=frames.aside,
         refused=refuses(court.findings),
     )
 
@@ -291,7 +299,7 @@ def _check_keys(court: _Court, rows: _Rows) -> None:
             court.find(code, rows, column, mask)
 
     key = next(each.name for each in table.fields if each.column == table.key[0])
-    if table.name == "enrollments":
+    if table.name in MEMBERSHIPS:
         return _drop_repeated(court, rows, kept[later])
     if not table.repeat:
         tell("id_duplicate", key, own)
@@ -329,6 +337,8 @@ def _check_sections_have_students(court: _Court) -> None:
     sections, enrollments = court.done.get("sections"), court.done.get("enrollments")
     if sections is None or enrollments is None:
         return
+    if _seen(enrollments, court.unread["enrollments"])["section_id"].isna().any():
+        return  # a row without a section may be of any
     empty = sections.kept & ~is_in(sections.column("section_id"), enrollments.column("section_id"))
     if empty.any():
         court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
