@@ -45,13 +45,23 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("file_not_csv", "refuse", "A file is not CSV text", "Export comma-separated text with a header line; spreadsheets and archives cannot be read."),
     Code("file_unterminated", "warn", "The last line of a file has no line end", "End every line with a line break; without it, a file cut short looks whole."),
     Code("file_twin", "warn", "Two files differ only in upper and lower case", "Delete one of the two; the newer was read. (Clever reads the older.)"),
-    Code("file_name_case", "warn", "A file name has other capitals than the format's", "Spell file names exactly as the format does; Clever's are in lower case."),
+    Code(
+        "file_name_case", "warn", "A file name has other capitals than the format's", "Spell file names exactly as the format does; Clever's are in lower case."
+    ),
     Code("file_unknown", "warn", "A file is not part of the format", "Remove the file, or name it as the format does; it was not read."),
     Code(
         "file_gone",
         "warn",
         "An optional file that was sent before is missing",
         "Send it again; until then nothing is known of its records, and none of them leaves.",
+    ),
+    Code("file_emptied", "warn", "A side file has a header and no rows", "Its records end; send rows, or leave the file out, if that is not meant."),
+    Code(
+        "file_deprecated",
+        "warn",
+        "A file of an older version of the format was read",
+        "Send what it holds in the file that has taken its place.",
+        strict="refuse",
     ),
     Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
     # What OneRoster's files say of themselves. Contract 4.3 and 4.5.
@@ -128,6 +138,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("student_unknown", "reject", "A row refers to a student who was not sent", "Add the student, or remove the enrollment."),
     Code("section_unknown", "reject", "A row refers to a section that was not sent", "Add the section, or remove the enrollment."),
     Code("teacher_unknown", "reject", "A section's teacher was not sent", "Add the teacher, or correct the id."),
+    Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person , or remove the row."),
     Code(
         "coteacher_unknown",
         "warn",
@@ -138,6 +149,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("term_unknown", "warn", "A class names a session that was not sent", "Add the session, or correct the class; it was kept without the term."),
     Code("contact_unknown", "warn", "A student's guardian was not sent", "Add the guardian's own row, or take the id off the student's."),
     Code("member_ended", "warn", "An enrollment names a person or class that has ended", "No need to act; the enrollment ended with it."),
+    Code("record_overridden", "warn", "A record of a side file is in a file that goes before it", "No need to act; the record of the other file was used."),
     Code("parent_rejected", "reject", "A row refers to a record that was left out", "Correct the record that it refers to; this row then follows by itself."),
     Code("section_without_teacher", "warn", "A section has no teacher", "Enroll a teacher in it, or leave the section out."),
     Code("teachers_many", "warn", "A section has more than ten teachers", "Keep its ten main teachers; the others were left out."),

@@ -99,6 +99,7 @@ class Frames:
 
     `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
     `rows` counts all rows of the file that hold anything; `shapes` are by file name, as the contract spells it.
+    `gone` has the shapes of optional files that were sent before and not tonight, by table.
     `aside` is what a format's own reading notes for its assembler, passed on as it is.
     """
 
@@ -107,6 +108,7 @@ class Frames:
     unread: Mapping[str, pd.DataFrame]
     rows: Mapping[str, int]
     shapes: Mapping[str, FileShape]
+    gone: Mapping[str, FileShape] = field(default_factory=dict)
     aside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -135,6 +137,7 @@ class Verdict:
     rejected: Mapping[str, int]
     rejections: Mapping[str, Rejections]
     refused: bool
+    gone: Mapping[str, FileShape] = field(default_factory=dict)
     aside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -401,7 +404,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """A run told to people: everything a page, a mail or a terminal shows."""
+    """A run told to people: everything a page, a mail or a terminal shows. Of a `preview` the outcome is what would have been."""
 
     district: str
     district_name: str
@@ -420,3 +423,4 @@ class SyncReport:
     seconds: Mapping[str, float]
     history: tuple[SyncRun, ...] = ()
     error: str = ""
+    preview: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -24,3 +26,13 @@ def is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> 
     """Which cells are among the others."""
     found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)
     return found
+
+
+def key_of(parts: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """One text a row that tells its key from every other: parts are joined behind their lengths, so that ("a", "bc") is not ("ab", "c")."""
+    whole = [part.combine_chunks() if isinstance(part, pa.ChunkedArray) else part for part in parts]
+    whole = [part.chunk(0) if isinstance(part, pa.ChunkedArray) else part for part in whole]
+    if len(whole) == 1:
+        return whole[0]
+    first = whole[0]
+    return pc.binary_join_element_wise(pc.cast(pc.binary_length(first), pa.string()), ":", first, *whole[1:], "")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import sftp_ingest
 from sftp_ingest.errors import ContractError
 
-TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone")
+TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone", "attendance", "attendance_type")
 FORMAT = "format.toml"
 """Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""
 
@@ -225,7 +225,8 @@ def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
 
 def _field(data: Mapping[str, Any], where: str) -> Field:
     constraints = data.get("constraints", {})
-    unknown = set(data) - {"name", "type", "to", "constraints", "sensitive", "drop", "derive", "place", "aliases"} | set(constraints) - {"required", "unique", "pattern"}
+    keys = {"name", "type", "to", "constraints", "sensitive", "drop", "derive", "place", "aliases"}
+    unknown = set(data) - keys | set(constraints) - {"required", "unique", "pattern"}
     if unknown:
         raise ContractError(f"{where}: {data.get('name')} has the unknown key {sorted(unknown)[0]}")
     field = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from sftp_ingest.model import Assembled, Delivery, Roster, Verdict
+from sftp_ingest.model import Assembled, Delivery, Frames, Roster, Verdict
 from sftp_ingest.roster import clever
 from sftp_ingest.roster.contract import Contract
 
@@ -14,6 +14,9 @@ class Format(Protocol):
     """A set of files with a contract under schemas/NAME, and the way from a verdict on them to a roster."""
 
     NAME: str
+
+    def prepare(self, frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Frames:
+        """The frames of the files as those of the tables that are judged."""
 
     def assemble(self, verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
         """The roster that the files describe; `now` is what the district has, for files that tell only what changed."""
