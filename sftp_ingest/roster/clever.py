@@ -12,7 +12,7 @@ import pyarrow as pa
 from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
-from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, derived_id, digest, distinct, ext_of, records_of, shaped
+from sftp_ingest.roster.records import digest, ext_of, first_of, records_of, rows_of, sections_of, shaped, staff_of
 
 TEACHER_COLUMNS = ("teacher_id", *(f"teacher_{position}_id" for position in range(2, 11)))
 
@@ -29,13 +29,13 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     sent = {records: [table for table in contract.of(records) if table.name in verdict.tables] for records in _KINDS}
     entities = {name: _entity(name, verdict, sent[name]) for name in ("schools", "teachers", "students", "enrollments", "attendance") if sent[name]}
     sections = [(table, verdict.tables[table.name]) for table in sent["sections"]]
-    entities["sections"], entities["terms"], entities["courses"] = _sections(sections)
-    entities["section_teachers"] = _section_teachers(_rows_of([frame for _, frame in sections]))
+    entities["sections"], entities["terms"], entities["courses"] = sections_of(sections)
+    entities["section_teachers"] = _section_teachers(rows_of([frame for _, frame in sections]))
     entities["contacts"] = _contacts(verdict.tables["students"])
     if sent["contacts"]:
-        entities["contacts"] = _first_of([entities["contacts"], _named_contacts(_entity("contacts", verdict, sent["contacts"]), verdict, sent["contacts"])])
+        entities["contacts"] = first_of([entities["contacts"], _named_contacts(_entity("contacts", verdict, sent["contacts"]), verdict, sent["contacts"])])
     if sent["staff"]:
-        entities["staff"] = _first_of([_staff(table, verdict.tables[table.name]) for table in sent["staff"]])
+        entities["staff"] = first_of([staff_of(table, verdict.tables[table.name]) for table in sent["staff"]])
     if "attendance" in entities:
         entities["attendance"] = _attendance(entities["attendance"])
     for table in contract.tables.values():
@@ -52,16 +52,7 @@ _KINDS = ("schools", "teachers", "students", "staff", "sections", "enrollments",
 
 def _entity(name: str, verdict: Verdict, tables: Sequence[Table]) -> pd.DataFrame:
     """The records of all files of a kind, those of the files that count most first."""
-    return _first_of([records_of(name, table, verdict.tables[table.name]) for table in tables])
-
-
-def _first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-
-
-def _rows_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All rows of several files; a column that one of them does not have is blank there."""
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True).fillna("")
+    return first_of([records_of(name, table, verdict.tables[table.name]) for table in tables])
 
 
 def _extended(records: pd.DataFrame, table: Table, verdict: Verdict, now: Roster) -> pd.DataFrame:
@@ -92,19 +83,6 @@ def _extended(records: pd.DataFrame, table: Table, verdict: Verdict, now: Roster
 # ---------------------------------------------------------------- sections, and what is derived from them
 
 
-def _sections(sent: Sequence[tuple[Table, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Sections, terms and courses. Clever has no files for the last two: they are what the sections name (contract 1.8)."""
-    frames = [frame.assign(term_id=derived_id(frame, TERM_COLUMNS), course_id=derived_id(frame, COURSE_COLUMNS)) for _, frame in sent]
-    sections = [
-        records_of("sections", table, frame).assign(term_id=frame["term_id"].array, course_id=frame["course_id"].array)
-        for (table, _), frame in zip(sent, frames, strict=True)
-    ]
-    every = _rows_of(frames)
-    terms = distinct(every, "term_id", {"term_id": "term_id", "term_name": "name", "term_start": "start_date", "term_end": "end_date"})
-    courses = distinct(every, "course_id", {"course_id": "course_id", "course_name": "name", "course_number": "number", "course_description": "description"})
-    return _first_of(sections), shaped(ENTITIES["terms"].columns, terms, len(terms)), shaped(ENTITIES["courses"].columns, courses, len(courses))
-
-
 def _section_teachers(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a section and teacher, at the first position that names the teacher (1 is the primary one)."""
     parts = [
@@ -118,18 +96,6 @@ def _section_teachers(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---------------------------------------------------------------- people with several rows
-
-
-def _staff(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a person, with the schools of all rows; the first in order stands as school_id."""
-    staff = records_of("staff", table, frame)
-    schools = frame.groupby("staff_id", sort=False)["school_id"].agg(lambda each: sorted(set(each)))
-    of_person = [schools[person] for person in staff["sis_id"]]
-    return staff.assign(
-        school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
-        sis_school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
-        school_ids=pd.array([json.dumps(each) for each in of_person], dtype=TEXT),
-    )
 
 
 def _contacts(frame: pd.DataFrame) -> pd.DataFrame:

@@ -68,3 +68,38 @@ def distinct(frame: pd.DataFrame, key: str, names: Mapping[str, str]) -> pd.Data
     """One row a derived id; of values that differ between its sections the smallest, so that the order of rows does not matter."""
     there = frame.loc[frame[key] != "", [column for column in names if column in frame.columns]]
     return there.sort_values(list(there.columns)).drop_duplicates(key).rename(columns=names)
+
+
+def first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The parts one after the other."""
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def rows_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of several files; a column that one of them does not have is blank there."""
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True).fillna("")
+
+
+def sections_of(sent: Sequence[tuple[Table, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Sections, terms and courses. Clever has no files for the last two: they are what the sections name (contract 1.8)."""
+    frames = [frame.assign(term_id=derived_id(frame, TERM_COLUMNS), course_id=derived_id(frame, COURSE_COLUMNS)) for _, frame in sent]
+    sections = [
+        records_of("sections", table, frame).assign(term_id=frame["term_id"].array, course_id=frame["course_id"].array)
+        for (table, _), frame in zip(sent, frames, strict=True)
+    ]
+    every = rows_of(frames)
+    terms = distinct(every, "term_id", {"term_id": "term_id", "term_name": "name", "term_start": "start_date", "term_end": "end_date"})
+    courses = distinct(every, "course_id", {"course_id": "course_id", "course_name": "name", "course_number": "number", "course_description": "description"})
+    return first_of(sections), shaped(ENTITIES["terms"].columns, terms, len(terms)), shaped(ENTITIES["courses"].columns, courses, len(courses))
+
+
+def staff_of(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a person, with the schools of all rows; the first in order stands as school_id."""
+    staff = records_of("staff", table, frame)
+    schools = frame.groupby("staff_id", sort=False)["school_id"].agg(lambda each: sorted(set(each)))
+    of_person = [schools[person] for person in staff["sis_id"]]
+    return staff.assign(
+        school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
+        sis_school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
+        school_ids=pd.array([json.dumps(each) for each in of_person], dtype=TEXT),
+    )
