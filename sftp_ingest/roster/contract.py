@@ -144,6 +144,12 @@ def normalised(header: str) -> str:
     return re.sub(r"[\s-]+", "_", text.lower())
 
 
+def in_home(name: str, contract: Contract) -> str:
+    """The name that a file in one of the format's folders would have in the home itself."""
+    folder, _, rest = name.partition("/")
+    return rest if rest and folder.lower() in contract.folders else name
+
+
 def load(format: str = "clever") -> Contract:
     """The contract of a known format. Raises ContractError where a file of it is missing or wrong."""
     folder = _schemas() / format

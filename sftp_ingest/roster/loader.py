@@ -18,7 +18,7 @@ from sftp_ingest.findings import Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames
 from sftp_ingest.roster import lines
 from sftp_ingest.roster.arrow import TEXT
-from sftp_ingest.roster.contract import Contract, Table, normalised
+from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 
 WIDEST = 2_000
 """More columns than this are no roster file."""
@@ -87,7 +87,7 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
     by_name = {table.file.lower(): table.name for table in contract.tables.values() if not table.of}
     candidates: dict[str, list[DeliveredFile]] = {}
     for sealed in delivery.files:
-        name = _in_home(sealed.name, contract)
+        name = in_home(sealed.name, contract)
         table = by_name.get(name.lower())
         if table is None and name.lower() in contract.unread:
             continue
@@ -101,15 +101,9 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
         chosen[table] = newest
         if len(files) > 1:
             found.append(finding("file_twin", newest.name, strict=strict))
-        if _in_home(newest.name, contract) != contract.tables[table].file:
+        if in_home(newest.name, contract) != contract.tables[table].file:
             found.append(finding("file_name_case", newest.name, strict=strict))
     return found, chosen
-
-
-def _in_home(name: str, contract: Contract) -> str:
-    """The name that a file in one of the format's folders would have in the home itself."""
-    folder, _, rest = name.partition("/")
-    return rest if rest and folder.lower() in contract.folders else name
 
 
 def _pairs(data: bytes) -> pd.DataFrame:

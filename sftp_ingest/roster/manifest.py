@@ -43,8 +43,8 @@ def read(pairs: pd.DataFrame | None, files: Collection[str], sent: Collection[st
     found = []
     header = [cell.lower() for cell in rows[0]]
     if header != ["propertyname", "value"]:
-        hint = "it has no header line" if "." in rows[0][0] else "its second column is not called value" if header[0] == "propertyname" else ""
-        found.append(finding("manifest_header", FILE, lines=(1,), hint=hint, strict=strict))
+        why = "it has no header line" if "." in rows[0][0] else "its second column is not called value" if header[0] == "propertyname" else ""
+        found.append(finding("manifest_header", FILE, lines=(1,), hint=why, strict=strict))
     version = next((each for each in VERSIONS if values.get("oneroster.version", "").startswith(each)), "")
     for name, known in (("manifest.version", values.get("manifest.version") == "1.0"), ("oneroster.version", bool(version))):
         if not known:
@@ -59,7 +59,8 @@ def read(pairs: pd.DataFrame | None, files: Collection[str], sent: Collection[st
         mode = next((each for each in MODES if each == said.lower()), None)
         if mode is not None:
             modes[file] = mode
-        if (hint := _contradiction(said, mode, file, file in sent, strict)) is not None:
+        hint = _contradiction(said, mode, file, file in sent, strict)
+        if hint is not None:
             found.append(finding("manifest_mode", FILE, name, values=[said[:40]] if mode is None and said else [], hint=hint, strict=strict))
     return Manifest(version, modes), found
 
