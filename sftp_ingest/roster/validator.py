@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import Frames, Verdict
 from sftp_ingest.roster import values
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
 
 SHOWN_VALUES = 10
@@ -125,7 +125,7 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
             _drop_overridden(court, court.done[name])
     _check_sections_have_students(court)
     return Verdict(
-        tables={name: rows.frame[rows.kept] for name, rows in court.done.items()},
+        tables={name: rows.frame if rows.kept.all() else rows.frame[rows.kept] for name, rows in court.done.items()},
         findings=tuple(court.findings),
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
@@ -287,11 +287,12 @@ def _resembling(value: str, known: pa.Array) -> str:
 def _check_keys(court: _Court, rows: _Rows) -> None:
     """One record a key. Repeated rows are harmless where nothing but the columns that may repeat differs."""
     table = rows.table
-    kept = np.flatnonzero(rows.kept)
+    kept = np.flatnonzero(rows.kept & more_than_once([rows.column(column) for column in table.key]))
+    if not len(kept):
+        return
     frame = rows.frame.iloc[kept]
-    codes = frame.groupby(list(table.key), sort=False).ngroup().to_numpy() if len(table.key) > 1 else pd.factorize(frame[table.key[0]])[0]
-    _, first = np.unique(codes, return_index=True)
-    first_of = first[codes] if len(codes) else codes
+    codes = frame.groupby(list(table.key), sort=False).ngroup().to_numpy()
+    first_of = np.unique(codes, return_index=True)[1][codes]
     later = np.flatnonzero(first_of != np.arange(len(codes)))
     if not len(later):
         return
