@@ -19,7 +19,7 @@ from sftp_ingest.roster import overlay
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of
-from sftp_ingest.roster.sorting import LONGEST_TEAM, sort
+from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, sort
 
 NAME = "oneroster"
 
@@ -166,34 +166,41 @@ def _section_teachers(frame: pd.DataFrame, seen: pd.DataFrame | None, changes: o
     The rows come in that order. Where not all rows of a section can be read, or only changes were sent, who has a place keeps it.
     """
     position = frame.groupby("section_id", sort=False).cumcount().to_numpy() + 1 if len(frame) else np.zeros(0, dtype=np.int64)
+    links = frame[["section_id", "teacher_id"]].assign(position=pd.array(position.astype(str), dtype=TEXT))
     partial = "section_teachers" in changes.entities
     if partial or (seen is not None and len(seen)):
         doubted = np.ones(len(frame), dtype=bool)
         if not partial and seen is not None and not seen["section_id"].isna().any():
             doubted = is_in(array_of(frame["section_id"]), array_of(seen["section_id"]))
-        position = _kept_positions(frame, position, doubted, changes, now)
-    links = frame[["section_id", "teacher_id"]].assign(position=pd.array(position.astype(str), dtype=TEXT))[position <= LONGEST_TEAM]
+        teams = _teams(frame[doubted], changes, now)
+        rows = [(section, teacher, str(place)) for section, team in teams.items() for teacher, place in team.items()]
+        kept = pd.DataFrame({name: pd.array([row[at] for row in rows], dtype=TEXT) for at, name in enumerate(links.columns)})
+        if not partial:  # of those who were not named it is not for this row to say that they stay
+            named = frame.loc[doubted, ["section_id", "teacher_id"]]
+            kept = kept.merge(named, on=["section_id", "teacher_id"])
+        links = pd.concat([links[~doubted], kept], ignore_index=True)
+    links = links[links["position"].astype("int64").to_numpy() <= LONGEST_TEAM]
     return shaped(ENTITIES["section_teachers"].columns, links, len(links))
 
 
-def _kept_positions(frame: pd.DataFrame, position: Positions, doubted: Mask, changes: overlay.Changes, now: Roster) -> Positions:
-    """The places of teachers where the section's other teachers are not all known tonight: those who have one keep it, the others come behind."""
-    held = _active(now, "section_teachers")
+def _teams(frame: pd.DataFrame, changes: overlay.Changes, now: Roster) -> dict[str, dict[str, int]]:
+    """Section → teacher → place, of the sections in the frame: those who have a place keep it, others come behind; a primary one changes with the first."""
     ended = changes.ended("section_teachers")
     gone = set(zip(ended["id"].to_list(), ended["other"].to_list(), strict=True))
+    held = _active(now, "section_teachers")
+    held = held[is_in(array_of(held["section_id"]), array_of(frame["section_id"]))]
     teams: dict[str, dict[str, int]] = {}
     for section, teacher, place in zip(held["section_id"].to_list(), held["teacher_id"].to_list(), held["position"].to_list(), strict=True):
         if (section, teacher) not in gone:
             teams.setdefault(section, {})[teacher] = int(place)
-    position = position.copy()
-    rows = frame[["section_id", "teacher_id"]].to_numpy(dtype=object)
-    for at in np.flatnonzero(doubted).tolist():
-        section, teacher = rows[at]
+    for section, teacher, rank in zip(frame["section_id"].to_list(), frame["teacher_id"].to_list(), frame["primary"].to_list(), strict=True):
         team = teams.setdefault(section, {})
         if teacher not in team:
             team[teacher] = next(place for place in range(1, len(team) + 2) if place not in team.values())
-        position[at] = team[teacher]
-    return position
+        if rank == PRIMARY and team[teacher] != 1:
+            first = next((each for each, place in team.items() if place == 1), teacher)
+            team[first], team[teacher] = team[teacher], 1
+    return teams
 
 
 def _contacts(verdict: Verdict, changes: overlay.Changes, now: Roster) -> pd.DataFrame:

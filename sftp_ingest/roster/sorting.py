@@ -60,6 +60,9 @@ CORE_OF_CLEVERS = ("courses", "terms")
 OF_WHOLE_FILES = ("file_missing", "file_without_rows", "file_gone")
 """Findings that say nothing of a file of changes: there may have been none."""
 
+PRIMARY, FURTHER = "0", "1"
+"""Rank of a section's teacher, and of a person's role: these sort as they count."""
+
 LONGEST_TEAM = 10
 """A section has as many teachers as Clever's sections.csv has columns for them."""
 
@@ -368,7 +371,7 @@ def _in_order(roles: pd.DataFrame) -> pd.DataFrame:
     several = roles.duplicated("user_id", keep=False).to_numpy()
     if not several.any():
         return roles
-    rank = np.where(_is(_lower(roles, "role_type"), "primary"), "0", "1")
+    rank = np.where(_is(_lower(roles, "role_type"), "primary"), PRIMARY, FURTHER)
     by = roles.assign(rank=pd.array(rank.astype(str), dtype=TEXT))
     by = by.sort_values([column for column in ("user_id", "rank", "sourcedid", "role", "org") if column in by.columns], kind="stable")
     return by.drop(columns="rank")
@@ -521,7 +524,7 @@ def _sort_memberships(sorting: _Sorting) -> None:
     known = _is(role, *MEMBERS)
     unread = _together(sorting.unread["memberships"], frame.loc[~known, ["section_id", "user_id"]])
     learners, teachers = frame[_is(role, "student")], frame[_is(role, "teacher")]
-    rank = np.where(_is(_lower(teachers, "primary"), "true", "yes", "y", "t", "1"), "0", "1")
+    rank = np.where(_is(_lower(teachers, "primary"), "true", "yes", "y", "t", "1"), PRIMARY, FURTHER)
     teachers = teachers.assign(rank=pd.array(rank.astype(str), dtype=TEXT))
     teachers = teachers.sort_values([column for column in ("section_id", "rank", "sourcedid", "user_id") if column in teachers.columns], kind="stable")
     sorting.put("enrollments", learners, {"user_id": "student_id"}, unread)

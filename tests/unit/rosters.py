@@ -39,6 +39,12 @@ def small(version: str = "1.1", students: int = 6) -> Files:
     return files if version == "1.1" else _with_roles(files)
 
 
+def whole(rows: Rows) -> Rows:
+    """The rows with every column that any of them has."""
+    columns = dict.fromkeys((name for row in rows for name in row), "")
+    return [columns | row for row in rows]
+
+
 def manifest(version: str = "1.1", **modes: str) -> Rows:
     """The manifest's lines; files are whole ones unless `modes` says else."""
     names = ("academicSessions", "classes", "courses", "demographics", "enrollments", "orgs", "users", *(("roles",) if version == "1.2" else ()))
