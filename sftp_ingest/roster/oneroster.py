@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
-from sftp_ingest.roster import overlay
+from sftp_ingest.roster import delta
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of
@@ -49,7 +49,7 @@ def prepare(frames: Frames, contract: Contract, now: Roster, *, strict: bool) ->
 
 def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     """The wanted roster. Where only changes were sent, they lie over what the district has now, so that all of it is a snapshot."""
-    changes = overlay.Changes.of(verdict.aside)
+    changes = delta.Changes.of(verdict.aside)
     tables = verdict.tables
     entities = {name: records_of(name, contract.tables[name], tables[name]) for name in ("schools", "students", "teachers", "enrollments")}
     entities["staff"] = staff_of(contract.tables["staff"], tables["staff"])
@@ -58,7 +58,7 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     seen = _seen(verdict, changes)
     entities["section_teachers"] = _section_teachers(tables["section_teachers"], seen.get("section_teachers"), changes, now)
     entities["contacts"] = _contacts(verdict, changes, now)
-    entities = overlay.laid_over(entities, changes, now, seen)
+    entities = delta.laid_over(entities, changes, now, seen)
     entities["students"] = _with_demographics(entities["students"], verdict, changes, now)
     # what came in files that only Clever's format has is not spoken of
     covered = {name: frozenset({""}) for name in ENTITIES if "source" in ENTITIES[name].values or name in ("enrollments", "section_teachers")}
@@ -103,7 +103,7 @@ def _taken(frame: pd.DataFrame | None, column: str, at: Positions) -> pa.Array:
 def _doubted(cells: pa.Array, table: str, verdict: Verdict) -> Mask:
     """Which cells may name a row of the table that could not be believed, or that was not sent tonight."""
     doubted: Mask = pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
-    if table not in verdict.tables or table in overlay.Changes.of(verdict.aside).files:
+    if table not in verdict.tables or table in delta.Changes.of(verdict.aside).files:
         return doubted
     seen = verdict.seen[table].iloc[:, 0]
     return doubted if seen.isna().any() else is_in(cells, array_of(seen))
@@ -129,7 +129,7 @@ def _description(sections: pd.DataFrame, now: Roster) -> pd.arrays.ArrowExtensio
     return pd.array(_taken(courses, "description", _position(array_of(sections["course_id"]), array_of(courses["course_id"]))), dtype=TEXT)
 
 
-def _with_demographics(students: pd.DataFrame, verdict: Verdict, changes: overlay.Changes, now: Roster) -> pd.DataFrame:
+def _with_demographics(students: pd.DataFrame, verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataFrame:
     """Students with what demographics.csv says of them."""
     other = verdict.tables.get("demographics")
     if other is not None:
@@ -160,7 +160,7 @@ def _race(frame: pd.DataFrame) -> pd.Series:
 # ---------------------------------------------------------------- who belongs together
 
 
-def _section_teachers(frame: pd.DataFrame, seen: pd.DataFrame | None, changes: overlay.Changes, now: Roster) -> pd.DataFrame:
+def _section_teachers(frame: pd.DataFrame, seen: pd.DataFrame | None, changes: delta.Changes, now: Roster) -> pd.DataFrame:
     """One row a section and teacher: the primary one first, the others as their enrollments are called.
 
     The rows come in that order. Where not all rows of a section can be read, or only changes were sent, who has a place keeps it.
@@ -183,7 +183,7 @@ def _section_teachers(frame: pd.DataFrame, seen: pd.DataFrame | None, changes: o
     return shaped(ENTITIES["section_teachers"].columns, links, len(links))
 
 
-def _teams(frame: pd.DataFrame, changes: overlay.Changes, now: Roster) -> dict[str, dict[str, int]]:
+def _teams(frame: pd.DataFrame, changes: delta.Changes, now: Roster) -> dict[str, dict[str, int]]:
     """Section → teacher → place, of the sections in the frame: those who have a place keep it, others come behind; a primary one changes with the first."""
     ended = changes.ended("section_teachers")
     gone = set(zip(ended["id"].to_list(), ended["other"].to_list(), strict=True))
@@ -203,7 +203,7 @@ def _teams(frame: pd.DataFrame, changes: overlay.Changes, now: Roster) -> dict[s
     return teams
 
 
-def _contacts(verdict: Verdict, changes: overlay.Changes, now: Roster) -> pd.DataFrame:
+def _contacts(verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataFrame:
     """One row a student and guardian, with what the guardian's own row says; in changes, else what is known of him now."""
     entity = ENTITIES["contacts"]
     people, links = verdict.tables["contacts"], verdict.aside["links"]
@@ -226,7 +226,7 @@ def _contacts(verdict: Verdict, changes: overlay.Changes, now: Roster) -> pd.Dat
 # ---------------------------------------------------------------- keys of rejected rows
 
 
-def _seen(verdict: Verdict, changes: overlay.Changes) -> dict[str, pd.DataFrame]:
+def _seen(verdict: Verdict, changes: delta.Changes) -> dict[str, pd.DataFrame]:
     """Keys by entity. A rejected row of users.csv may have been a student with contacts, or the contact of any student."""
     seen: dict[str, pd.DataFrame] = {}
     for name in ("schools", "students", "teachers", "staff", "sections", "enrollments", "section_teachers"):

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding
 from sftp_ingest.model import ENTITIES, Frames, Roster
-from sftp_ingest.roster import manifest, overlay, values
+from sftp_ingest.roster import delta, manifest, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 
@@ -135,7 +135,7 @@ def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Fr
         _sort_memberships(sorting)
     _tell_unknown(sorting)
     noted = pd.DataFrame({name: pd.array([record[at] for record in sorting.records], dtype=TEXT) for at, name in enumerate(("entity", "id", "other"))})
-    aside = {"links": sorting.links, overlay.DELTA: pd.DataFrame({"table": pd.array(sorted(sorting.delta), dtype=TEXT)}), overlay.ENDED: noted}
+    aside = {"links": sorting.links, delta.DELTA: pd.DataFrame({"table": pd.array(sorted(sorting.delta), dtype=TEXT)}), delta.ENDED: noted}
     return replace(frames, tables=tables, findings=tuple(sorting.findings), unread=sorting.unread, rows=sorting.rows, aside=aside)
 
 
@@ -233,7 +233,7 @@ def _note_ended(sorting: _Sorting, name: str, gone: pd.DataFrame) -> None:
     """Note what a row of changes ends; what it belongs to is not always known."""
     unplaced = np.zeros(len(gone), dtype=bool)
     if name in ("orgs", "sections"):
-        sorting.end(overlay.OF_FILE[name][0], gone.iloc[:, 0].to_list())
+        sorting.end(delta.OF_FILE[name][0], gone.iloc[:, 0].to_list())
     elif name == "users":
         ids = gone["user_id"]
         for entity in ("students", "teachers", "staff"):
