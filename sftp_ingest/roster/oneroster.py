@@ -19,7 +19,7 @@ from sftp_ingest.roster import delta
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of
-from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, sort
+from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, as_sent, sort
 
 NAME = "oneroster"
 
@@ -55,7 +55,7 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     entities["staff"] = staff_of(contract.tables["staff"], tables["staff"])
     sections, terms, courses = _sections(verdict, contract, now)
     entities |= {"sections": sections, "terms": terms, "courses": courses}
-    seen = _seen(verdict, changes)
+    seen = _seen(verdict, changes, now)
     entities["section_teachers"] = _section_teachers(tables["section_teachers"], seen.get("section_teachers"), changes, now)
     entities["contacts"] = _contacts(verdict, changes, now)
     entities = delta.laid_over(entities, changes, now, seen)
@@ -210,7 +210,7 @@ def _contacts(verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataF
     pupils = array_of(verdict.tables["students"]["student_id"])
     people = people.assign(sis_id=people["contact_id"].mask(people["contact_id"].str.startswith("~"), ""))  # `~` begins an id of our own
     if "contacts" in changes.entities:
-        held = _active(now, "contacts")
+        held = as_sent(_active(now, "contacts"))
         again = held[is_in(array_of(held["contact_id"]), array_of(people["contact_id"]))]
         links = pd.concat([links, again[["student_id", "contact_id"]]], ignore_index=True).drop_duplicates(ignore_index=True)
         known = held[~is_in(array_of(held["contact_id"]), array_of(people["contact_id"]))].drop_duplicates("contact_id")
@@ -226,15 +226,18 @@ def _contacts(verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataF
 # ---------------------------------------------------------------- keys of rejected rows
 
 
-def _seen(verdict: Verdict, changes: delta.Changes) -> dict[str, pd.DataFrame]:
+def _seen(verdict: Verdict, changes: delta.Changes, now: Roster) -> dict[str, pd.DataFrame]:
     """Keys by entity. A rejected row of users.csv may have been a student with contacts, or the contact of any student."""
     seen: dict[str, pd.DataFrame] = {}
     for name in ("schools", "students", "teachers", "staff", "sections", "enrollments", "section_teachers"):
         key = list(ENTITIES[name].key)
         seen[name] = verdict.seen[name].set_axis(key, axis=1)
     people, students = (verdict.seen[name].iloc[:, 0].array for name in ("contacts", "students"))
+    held = _active(now, "contacts")  # where contacts are not merged, they have ids of their own beside those that were sent
+    theirs = held[is_in(array_of(held["sis_id"]), array_of(verdict.seen["contacts"].iloc[:, 0]).drop_null())]
     seen["contacts"] = first_of(
         [
+            theirs[["student_id", "contact_id"]],
             pd.DataFrame({"student_id": students, "contact_id": pd.array(np.full(len(students), None), dtype=TEXT)}),
             pd.DataFrame({"student_id": pd.array(np.full(len(people), None), dtype=TEXT), "contact_id": people}),
         ]

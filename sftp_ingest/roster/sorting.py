@@ -98,10 +98,10 @@ class _Sorting:
         self.unread[name] = unread.set_axis(list(table.key), axis=1)
         self.rows[name] = len(frame)
 
-    def leave(self, name: str, frame: pd.DataFrame, unread: int) -> None:
+    def leave(self, name: str, frame: pd.DataFrame) -> None:
         """Leave behind, in the table of a file, the rows that belong nowhere."""
-        if len(frame) or unread:
-            self.tables[name], self.rows[name] = frame, len(frame) + unread
+        if len(frame):
+            self.tables[name] = frame
         else:
             self.tables.pop(name)
 
@@ -110,10 +110,11 @@ class _Sorting:
         ids = list(ids)
         self.records.extend(zip([entity] * len(ids), ids, others if others is not None else [""] * len(ids), strict=True))
 
-    def standing(self, entity: str, column: str = "") -> pa.Array:
-        """The ids that stand now."""
+    def standing(self, entity: str) -> pa.Array:
+        """The ids that stand now; of contacts the guardians' own."""
         held = self.now.entities[entity]
-        return array_of(held.loc[held["active"].to_numpy(dtype=bool), column or ENTITIES[entity].key[0]])
+        held = held[held["active"].to_numpy(dtype=bool)]
+        return array_of(as_sent(held)["contact_id"] if entity == "contacts" else held[ENTITIES[entity].key[0]])
 
 
 def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Frames:
@@ -220,7 +221,8 @@ def _drop_ended(sorting: _Sorting, name: str) -> None:
     if not ended.any():
         return
     gone, sorting.tables[name] = frame[ended], frame[~ended]
-    sorting.rows[name] -= int(ended.sum())
+    if not sorting.contract.tables[name].sorts:  # of a file that is sorted the rows are counted whole
+        sorting.rows[name] -= int(ended.sum())
     key = [column for column in sorting.contract.tables[name].key if column in frame.columns]
     if len(key) == 1:
         gone = gone[~is_in(array_of(gone[key[0]]), array_of(sorting.tables[name][key[0]]))]
@@ -239,7 +241,7 @@ def _note_ended(sorting: _Sorting, name: str, gone: pd.DataFrame) -> None:
         for entity in ("students", "teachers", "staff"):
             sorting.end(entity, ids.to_list())
         held = sorting.now.entities["contacts"]
-        theirs = held[is_in(array_of(held["contact_id"]), array_of(ids))]
+        theirs = held[is_in(array_of(as_sent(held)["contact_id"]), array_of(ids))]
         sorting.end("contacts", theirs["student_id"].to_list(), theirs["contact_id"].to_list())
     elif name == "roles":
         kinds = _mapped(_lower(gone, "role"), lambda role: ROLES.get(role, ""))
@@ -296,11 +298,9 @@ def grades(text: str) -> str:
     parts = [_grade(part.strip()) for part in text.split(",") if part.strip()]
     if len(parts) < 2:
         return parts[0] if parts else ""
-    read = [values.grade(part) for part in parts]
-    known = [each for each in read if each is not None and each in values.GRADES]
-    if len(known) < len(parts):
+    if not all(part in values.GRADES for part in parts):
         return text
-    ordered = sorted(known, key=values.GRADES.index)
+    ordered = sorted(parts, key=values.GRADES.index)
     return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]}-{ordered[-1]}"
 
 
@@ -319,13 +319,8 @@ def _sort_orgs(sorting: _Sorting) -> set[str]:
     number = array_of(frame["number"]) if "number" in frame.columns else pa.array([""] * len(frame), pa.string())
     numbered = frame.assign(number=pd.array(pc.if_else(pc.equal(number, ""), array_of(frame["school_id"]), number), dtype=TEXT))
     sorting.put("schools", numbered[schools], {}, _together(unread, lost))
-    sorting.leave("orgs", frame[~known], _faulty(sorting, "orgs", frame))
+    sorting.leave("orgs", frame[~known])
     return set(frame.loc[known & ~schools, "school_id"].to_list())
-
-
-def _faulty(sorting: _Sorting, name: str, frame: pd.DataFrame) -> int:
-    """How many rows of the file could not be read into the frame."""
-    return sorting.rows[name] - len(frame)
 
 
 def _together(unread: pd.DataFrame, *lost: pd.DataFrame) -> pd.DataFrame:
@@ -348,8 +343,7 @@ def _sort_users(sorting: _Sorting, others: set[str]) -> pd.DataFrame:
     if roles is not None:
         known = _is(_lower(roles, "role"), *ROLES)
         lost_roles = _together(lost_roles, roles.loc[~known, ["user_id"]], sorting.unread["roles"])
-        faulty = _faulty(sorting, "roles", roles)
-        sorting.leave("roles", roles[~known], faulty)
+        sorting.leave("roles", roles[~known])
         roles = _in_order(roles[known])
     doubted = is_in(ids, array_of(lost_roles["user_id"]).drop_null())
     member = _memberships_of(sorting, users, roles)
@@ -362,7 +356,7 @@ def _sort_users(sorting: _Sorting, others: set[str]) -> pd.DataFrame:
         frame = _guardians(frame, own) if name == "contacts" else _at_schools(sorting, frame, own, name, others)
         sorting.put(name, frame, {"user_id": sorting.contract.tables[name].key[0]}, unread)
     links = _link(sorting, users, users[member["students"] & ~doubted], users[member["contacts"] & ~doubted])
-    sorting.leave("users", users[nobody], _faulty(sorting, "users", users))
+    sorting.leave("users", users[nobody])
     return links
 
 
@@ -397,7 +391,7 @@ def _memberships_of(sorting: _Sorting, users: pd.DataFrame, roles: pd.DataFrame 
     if "roles" in sorting.delta or ("users" in sorting.delta and "role" not in users.columns):
         for name in PEOPLE:
             ended = pa.array([record[1] for record in sorting.records if record[0] == name], pa.string())
-            member[name] |= is_in(ids, sorting.standing(name, "contact_id" if name == "contacts" else "")) & ~is_in(ids, ended)
+            member[name] |= is_in(ids, sorting.standing(name)) & ~is_in(ids, ended)
     return member
 
 
@@ -463,7 +457,7 @@ def _link(sorting: _Sorting, users: pd.DataFrame, students: pd.DataFrame, guardi
     people = array_of(guardians["user_id"])
     if "users" in sorting.delta:
         pupils = pa.concat_arrays([pupils, sorting.standing("students")])
-        people = pa.concat_arrays([people, sorting.standing("contacts", "contact_id")])
+        people = pa.concat_arrays([people, sorting.standing("contacts")])
     _tell_unknown_agents(sorting, users, students, agents)
     theirs, his = pa.array(is_in(agents, people)), pa.array(is_in(wards, pupils))
     links = _link_frame(
@@ -505,8 +499,15 @@ def _end_links(sorting: _Sorting, children: pa.Array, links: pd.DataFrame) -> No
     held = sorting.now.entities["contacts"]
     held = held[held["active"].to_numpy(dtype=bool) & is_in(array_of(held["student_id"]), pc.unique(children))]
     stay = set(zip(links["student_id"].to_list(), links["contact_id"].to_list(), strict=True))
-    left = [pair for pair in zip(held["student_id"].to_list(), held["contact_id"].to_list(), strict=True) if pair not in stay]
-    sorting.end("contacts", [student for student, _ in left], [contact for _, contact in left])
+    sent = zip(held["student_id"].to_list(), as_sent(held)["contact_id"].to_list(), strict=True)
+    left = held[np.array([pair not in stay for pair in sent], dtype=bool)]
+    sorting.end("contacts", left["student_id"].to_list(), left["contact_id"].to_list())
+
+
+def as_sent(contacts: pd.DataFrame) -> pd.DataFrame:
+    """Contacts that stand now under the ids that were sent: where they are not merged, they have others of their own."""
+    sent = array_of(contacts["sis_id"])
+    return contacts.assign(contact_id=pd.array(pc.if_else(pc.equal(sent, ""), array_of(contacts["contact_id"]), sent), dtype=TEXT))
 
 
 def _link_frame(students: Sequence[str], contacts: Sequence[str]) -> pd.DataFrame:
@@ -529,7 +530,7 @@ def _sort_memberships(sorting: _Sorting) -> None:
     teachers = teachers.sort_values([column for column in ("section_id", "rank", "sourcedid", "user_id") if column in teachers.columns], kind="stable")
     sorting.put("enrollments", learners, {"user_id": "student_id"}, unread)
     sorting.put("section_teachers", teachers.drop(columns="rank").assign(primary=teachers["rank"]), {"user_id": "teacher_id"}, unread)
-    sorting.leave("memberships", frame[~known], _faulty(sorting, "memberships", frame))
+    sorting.leave("memberships", frame[~known])
     _tell_teams(sorting, frame, teachers)
 
 
@@ -541,7 +542,6 @@ def _drop_members_that_ended(sorting: _Sorting, frame: pd.DataFrame) -> pd.DataF
             over |= is_in(array_of(frame[column]), array_of(sorting.ended[name].iloc[:, _place(sorting, name)]))
     if over.any():
         sorting.find("member_ended", "memberships", "", over, frame)
-        sorting.rows["memberships"] -= int(over.sum())
     return frame[~over]
 
 

@@ -52,6 +52,19 @@ def manifest(version: str = "1.1", **modes: str) -> Rows:
     return [{"propertyName": name, "value": value} for name, value in said.items()]
 
 
+def changes(version: str = "1.1", **tables: Rows) -> Files:
+    """A delivery of changes: only these files, each a delta, all others absent."""
+    names = ("academicSessions", "classes", "courses", "demographics", "enrollments", "orgs", "users", "roles")
+    return {"manifest": manifest(version, **{name: "delta" if name in tables else "absent" for name in names}), **tables}
+
+
+def crowd(files: Files) -> None:
+    """Ten further teachers in the first section, which has one."""
+    people = [f"u{number}" for number in range(10)]
+    files["users"] += [user(each, "teacher", "0011") for each in people]
+    files["enrollments"] += [membership("s1", each, "teacher", primary="false") for each in people]
+
+
 def user(sourced_id: str, role: str, orgs: str, **more: str) -> dict[str, str]:
     """One row of users.csv as 1.1 has it."""
     blank = dict.fromkeys(("status", "identifier", "phone", "agentSourcedIds", "grades"), "")

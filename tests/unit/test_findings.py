@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ import pytest
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import FileShape, Roster
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import Files, applied, csv_of, planned, section, small, student
+from tests.unit import rosters
+from tests.unit.districts import TOLERANT, Files, applied, csv_of, planned, ruled, section, small, student
 
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
 
@@ -21,7 +22,7 @@ ADMINS = b"School_id,Staff_id,Admin_email,First_name,Last_name\n0011,a1,a@exampl
 
 @dataclass(frozen=True)
 class Case:
-    """`spoil` changes a good district; raw files go in place of its tables."""
+    """`spoil` changes a good district; raw files go in place of its tables; `rules` are the district's own, as TOML by table."""
 
     code: str
     file: str
@@ -33,6 +34,8 @@ class Case:
     strict: bool = False
     before: dict[str, FileShape] | None = None
     after_first_night: bool = False
+    rules: dict[str, str] = field(default_factory=dict)
+    district: Callable[[], Files] = small
 
     def __str__(self) -> str:
         return f"{self.code}{'-strict' if self.strict else ''}-{self.file}"
@@ -68,6 +71,7 @@ def dropped(table: str, row: int) -> Callable[[Files], None]:
 
 
 LINE_3 = good("students").decode().split("\n")[2]
+MANIFEST, USERS = (csv_of(rosters.small()[table]) for table in ("manifest", "users"))
 
 CASES = [
     Case("file_missing", "sections.csv", outcome="refused", raw={"sections": None}),
@@ -94,6 +98,7 @@ CASES = [
     Case("file_deprecated", "admins.csv", raw={"admins": ADMINS}),
     Case("file_deprecated", "admins.csv", outcome="refused", raw={"admins": ADMINS}, strict=True),
     Case("file_name_case", "Students.csv", raw={"students": None, "Students": good("students")}),
+    Case("file_name_case", "Students.csv", outcome="refused", raw={"students": None, "Students": good("students")}, strict=True),
     Case("file_unknown", "grades.csv", raw={"grades": b"a,b\n1,2\n"}),
     Case("header_missing", "students.csv", "Last_name", (1,), "refused", raw={"students": good("students").replace(b"Last_name", b"Surname")}),
     Case("header_derived", "schools.csv", "School_number", (1,), raw={"schools": good("schools").replace(b"School_number", b"Nces_id")}),
@@ -119,8 +124,19 @@ CASES = [
     Case("value_unknown", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="Multiple")),
     Case("value_unknown", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
     Case("value_converted", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="KG")),
+    Case("value_converted", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type="Mother")),
+    Case("value_excel_date", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="8-Jun")),
     Case("value_malformed", "teachers.csv", "Teacher_email", (2,), spoil=put("teachers", 0, Teacher_email="nobody at home")),
+    Case(
+        "check_failed", "students.csv", "State_id", (3,), spoil=lambda files: [row.update(State_id=row["Student_id"]) for row in files["students"]],
+        rules={"students": '[[checks]]\nname = "No student is the second"\ncolumn = "State_id"\npattern = "00.[^2]"'},
+    ),
+    Case("grade_leading_zero", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="01"), strict=True),
     Case("contact_incomplete", "students.csv", "Contact_name", (3,), spoil=put("students", 1, Contact_name="")),
+    Case("contact_type_missing", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type="")),
+    Case("contact_type_missing", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type=""), strict=True),
+    Case("contact_id_shared", "students.csv", "Contact_sis_id", (2, 3), spoil=put("students", 1, Contact_sis_id="c1")),
+    Case("contacts_many", "students.csv", "Student_id", (3,), spoil=appended("students", *(student(2, Contact_sis_id=f"more{number}") for number in range(5)))),
     Case("id_duplicate", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s1", "0012", "t2", "Math"))),
     Case("id_duplicate", "students.csv", "Student_id", (8,), spoil=appended("students", student(2, School_id="0011"))),
     Case("row_repeated", "enrollments.csv", "", (9,), spoil=lambda files: files["enrollments"].append(files["enrollments"][0])),
@@ -136,19 +152,40 @@ CASES = [
     Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music"))),
     Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music")), strict=True),
     Case("removals_withheld", "students", outcome="unchanged", spoil=put("students", 1, Student_id=""), after_first_night=True),
+    Case("manifest_missing", "manifest.csv", raw={"manifest": None}, district=rosters.small),
+    Case("manifest_missing", "manifest.csv", outcome="refused", raw={"manifest": None}, strict=True, district=rosters.small),
+    Case("manifest_unreadable", "manifest.csv", lines=(1,), raw={"manifest": b"<html></html>"}, district=rosters.small),
+    Case("manifest_header", "manifest.csv", lines=(1,), raw={"manifest": MANIFEST.replace(b"value", b"val")}, district=rosters.small),
+    Case("manifest_version", "manifest.csv", "manifest.version", spoil=put("manifest", 0, value="1"), district=rosters.small),
+    Case("manifest_mode", "manifest.csv", "file.users", spoil=put("manifest", 8, value="whole"), district=rosters.small),
+    Case("delta_without_roster", "manifest.csv", outcome="refused", spoil=put("manifest", 8, value="delta"), district=rosters.small),
+    Case(
+        "delta_unplaced", "courses.csv", "sourcedId", (2,), "unchanged",
+        spoil=lambda files: files.update(rosters.changes(courses=files["courses"][:1], users=[rosters.user("p1", "principal", "0011")])),
+        raw=dict.fromkeys(("orgs", "academicSessions", "demographics", "classes", "enrollments")), after_first_night=True, district=rosters.small,
+    ),
+    Case("header_misspelt", "users.csv", "agents", (1,), raw={"users": USERS.replace(b"agentSourcedIds", b"agents")}, district=rosters.small),
+    Case("kind_unknown", "users.csv", "role", (2,), spoil=put("users", 0, role="pupil"), district=rosters.small),
+    Case("course_unknown", "classes.csv", "courseSourcedId", (2,), spoil=put("classes", 0, courseSourcedId="Physics"), district=rosters.small),
+    Case("term_unknown", "classes.csv", "termSourcedIds", (2,), spoil=put("classes", 0, termSourcedIds="z"), district=rosters.small),
+    Case("contact_unknown", "users.csv", "agentSourcedIds", (2,), spoil=put("users", 0, agentSourcedIds="c9"), district=rosters.small),
+    Case("member_ended", "enrollments.csv", "", (6,), spoil=put("users", 1, enabledUser="false"), district=rosters.small),
+    Case("section_without_teacher", "classes.csv", "sourcedId", (5,), spoil=appended("classes", rosters.section("s4", "0011", "Art")), district=rosters.small),
+    Case("teachers_many", "enrollments.csv", "classSourcedId", spoil=rosters.crowd, district=rosters.small),
     Case("parent_kept", "schools", outcome="unchanged", spoil=dropped("schools", 1), after_first_night=True),
 ]  # fmt: skip
 
 
-def first_night(folder: Path) -> Roster:
-    return applied(empty_roster(), planned(folder, small()))
+def first_night(folder: Path, files: Files) -> Roster:
+    return applied(empty_roster(), planned(folder, files))
 
 
 def made(case: Case, tmp_path: Path) -> Plan:
-    now = first_night(tmp_path / "first") if case.after_first_night else None
-    files = small()
+    now = first_night(tmp_path / "first", case.district()) if case.after_first_night else None
+    files = case.district()
     case.spoil(files)
-    return planned(tmp_path / "night", files, now, strict=case.strict, before=case.before, **case.raw)
+    settings = replace(TOLERANT, contract=str(ruled(tmp_path / "rules", **case.rules)) if case.rules else "")
+    return planned(tmp_path / "night", files, now, strict=case.strict, settings=settings, before=case.before, **case.raw)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -209,6 +246,6 @@ def test_a_wholly_wrong_column_is_one_finding(tmp_path: Path) -> None:
 
 def test_no_finding_shows_a_cell_of_a_person(tmp_path: Path) -> None:
     files = small()
-    files["students"][0] |= {"Last_name": "", "First_name": "Secretname", "DOB": "Secretdate", "Contact_phone": "Secretphone"}
+    files["students"][0] |= {"Last_name": "", "First_name": "Secretname", "DOB": "Secretdate", "Contact_phone": "Secretphone", "Grade": "Secretname"}
     files["teachers"][0]["Teacher_email"] = "Secretmail"
     assert "Secret" not in repr(planned(tmp_path, files).findings)

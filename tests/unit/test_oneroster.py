@@ -21,7 +21,7 @@ from sftp_ingest.roster.sorting import grades
 from sftp_ingest.sync import Plan, empty_roster
 from tests.unit import districts
 from tests.unit.districts import TOLERANT, applied, content, csv_of, planned, written
-from tests.unit.rosters import Files, manifest, membership, section, small, user, whole
+from tests.unit.rosters import Files, changes, crowd, manifest, membership, section, small, user, whole
 from tests.unit.test_laws import QUICK, SPOILERS
 
 VERSIONS = ("1.1", "1.2")
@@ -53,12 +53,6 @@ def found(plan: Plan, code: str) -> Finding:
 
 def removed(plan: Plan) -> dict[str, int]:
     return {name: counts.deactivated for name, counts in plan.counts.items() if counts.deactivated}
-
-
-def changes(*, version: str = "1.1", **tables: districts.Rows) -> Files:
-    """A delivery of changes: only these files, each a delta, all others absent."""
-    names = ("academicSessions", "classes", "courses", "demographics", "enrollments", "orgs", "users", "roles")
-    return {"manifest": manifest(version, **{name: "delta" if name in tables else "absent" for name in names}), **tables}
 
 
 def record(roster: Roster, entity: str, **key: str) -> dict[str, str]:
@@ -373,10 +367,9 @@ def test_a_fault_is_told_where_it_stands(code: str, file: str, column: str, line
 
 def test_a_section_has_no_more_than_ten_teachers() -> None:
     files = small()
-    files["users"] += [user(f"u{number:02}", "teacher", "0011") for number in range(12)]
-    files["enrollments"] += [membership("s1", f"u{number:02}", "teacher", primary="false") for number in range(12)]
+    crowd(files)
     plan = plan_of(files)
-    assert found(plan, "teachers_many").count == 3
+    assert found(plan, "teachers_many").count == 1
     assert plan.counts["section_teachers"].created == 4 + 9
 
 
