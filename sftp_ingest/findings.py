@@ -53,7 +53,13 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     ),
     Code("file_unterminated", "warn", "The last line of a file has no line end", "End every line with a line break; without it, a file cut short looks whole."),
     Code("file_twin", "warn", "Two files differ only in upper and lower case", "Delete one of the two; the newer was read. (Clever reads the older.)"),
-    Code("file_name_case", "warn", "A file name is not in lower case", "Name files as Clever does, in lower case.", strict="refuse"),
+    Code(
+        "file_name_case",
+        "warn",
+        "A file name has other capitals than the format's",
+        "Spell file names exactly as the format does; Clever's are in lower case.",
+        strict="refuse",
+    ),
     Code("file_unknown", "warn", "A file is not part of the format", "Remove the file, or name it as the format does; it was not read."),
     Code(
         "file_gone",
@@ -70,6 +76,32 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
         strict="refuse",
     ),
     Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
+    # What OneRoster's files say of themselves. Contract 4.3 and 4.5.
+    Code("manifest_missing", "warn", "The manifest is missing", "Send manifest.csv; the files were read as whole ones.", strict="refuse"),
+    Code(
+        "manifest_unreadable",
+        "warn",
+        "The manifest is not a list of names and values",
+        "Write manifest.csv with the two columns propertyName and value.",
+        strict="refuse",
+    ),
+    Code("manifest_header", "warn", "A column of the manifest is misspelt", "Name the manifest's columns propertyName and value.", strict="refuse"),
+    Code(
+        "manifest_version",
+        "warn",
+        "The manifest's version is missing or unknown",
+        "Write manifest.version 1.0, and oneroster.version 1.1 or 1.2; spreadsheets make 1 of 1.0.",
+        strict="refuse",
+    ),
+    Code(
+        "manifest_mode",
+        "warn",
+        "The manifest says something else of a file than what was sent",
+        "Give each file one of bulk, delta and absent, and send exactly those that are not absent.",
+        strict="refuse",
+    ),
+    Code("delta_without_roster", "refuse", "Only changes were sent, and there is nothing yet to change", "Send all files whole (bulk) the first time."),
+    Code("delta_unplaced", "warn", "A change cannot be placed", "Send with it the rows that it belongs to: a class with its course and its session."),
     # The header. Contract 1.3.
     Code("header_missing", "refuse", "A required column is missing", "Add the column to the export, spelt as the format spells it."),
     Code(
@@ -81,6 +113,13 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     ),
     Code("header_duplicate", "refuse", "Two columns have one name", "Remove or rename one of the two columns; which one to believe cannot be known."),
     Code("header_unknown", "warn", "A column is not part of the format", "Remove the column, or name it ext.<name>; it was not read.", strict="refuse"),
+    Code(
+        "header_misspelt",
+        "warn",
+        "A column is misspelt",
+        "Spell the column as the format does; it was read as what it must be.",
+        strict="refuse",
+    ),
     Code("header_unnamed", "warn", "A column has no name", "Remove empty columns from the export; they were not read.", strict="refuse"),
     Code("header_gone", "warn", "A column that was always sent is gone", "Put the column back; while it is missing, removals wait for a person."),
     # Bytes and rows.
@@ -139,24 +178,31 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("contacts_many", "warn", "A student has more than five contacts", "Send the five that matter most; all were kept, Clever may not take them."),
     # Keys and references. Contract 1.5 and 1.10.2.
     Code("id_rounded", "refuse", "Excel rounded an id", "Export ids as text, and do not open the file in Excel; the digits after the first few are lost."),
+    Code("kind_unknown", "reject", "A row does not say what it is a row of", "Give the row one of the roles, or types, that the format knows."),
     Code("id_duplicate", "reject", "An id is used by more than one row", "Give each record its own id and one row; the first row was used."),
     Code("row_repeated", "warn", "A row is repeated", "Remove the repetition; it was counted once."),
     Code("rows_differ", "warn", "Rows of one person differ", "Repeat the person's own columns unchanged on every row; the first row was used."),
     Code(
-        "school_unknown", "reject", "A row refers to a school that is not in schools.csv", "Add the school, or correct School_id; look for lost leading zeros."
+        "school_unknown", "reject", "A row refers to a school that was not sent", "Add the school, or correct its id in the row; look for lost leading zeros."
     ),
-    Code("student_unknown", "reject", "A row refers to a student who is not in students.csv", "Add the student, or remove the enrollment."),
-    Code("section_unknown", "reject", "A row refers to a section that is not in sections.csv", "Add the section, or remove the enrollment."),
-    Code("teacher_unknown", "reject", "A section's teacher is not in teachers.csv", "Add the teacher, or correct Teacher_id."),
-    Code("staff_unknown", "reject", "A row refers to a person who is not in staff.csv", "Add the person to staff.csv, or remove the row."),
+    Code("student_unknown", "reject", "A row refers to a student who was not sent", "Add the student, or remove the enrollment."),
+    Code("section_unknown", "reject", "A row refers to a section that was not sent", "Add the section, or remove the enrollment."),
+    Code("teacher_unknown", "reject", "A section's teacher was not sent", "Add the teacher, or correct the id."),
+    Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person , or remove the row."),
     Code(
         "coteacher_unknown",
         "warn",
-        "A section's further teacher is not in teachers.csv",
+        "A section's further teacher was not sent",
         "Add the teacher, or clear the cell; the section was kept without that teacher.",
     ),
+    Code("course_unknown", "warn", "A class names a course that was not sent", "Add the course, or correct the class; it was kept without the course."),
+    Code("term_unknown", "warn", "A class names a session that was not sent", "Add the session, or correct the class; it was kept without the term."),
+    Code("contact_unknown", "warn", "A student's guardian was not sent", "Add the guardian's own row, or take the id off the student's."),
+    Code("member_ended", "warn", "An enrollment names a person or class that has ended", "No need to act; the enrollment ended with it."),
     Code("record_overridden", "warn", "A record of a side file is in a file that goes before it", "No need to act; the record of the other file was used."),
     Code("parent_rejected", "reject", "A row refers to a record that was left out", "Correct the record that it refers to; this row then follows by itself."),
+    Code("section_without_teacher", "warn", "A section has no teacher", "Enroll a teacher in it, or leave the section out."),
+    Code("teachers_many", "warn", "A section has more than ten teachers", "Keep its ten main teachers; the others were left out."),
     Code("section_without_students", "warn", "A section has no enrollment", "Enroll a student, or leave the section out.", strict="reject"),
     # What the comparison kept back.
     Code("removals_withheld", "warn", "People or records that left were kept", "Correct the rows without an id; until then nobody can be told to have left."),

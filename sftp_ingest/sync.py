@@ -98,10 +98,10 @@ def plan(
         drifted = drift.found(before or {}, shapes, frames, rules)
         # of an archive that cannot be read no file is missing: the archive is what is wrong
         told = (each for each in frames.findings if each.code != "file_missing" or not refuses(packed))
-        frames = replace(frames, findings=(*packed, *told))
+        frames = format.prepare(replace(frames, findings=(*packed, *told)), rules, now, strict=settings.strict)
     with stages.stage("validate"):
         verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now), before=before)
-    rows = {rules.tables[name].file: count for name, count in verdict.rows.items()}
+    rows = {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
     if verdict.refused:
         counts = _counts(verdict, rules, now, None, None)
         return Plan("refused", verdict.findings + drifted, counts, None, None, shapes, rules, rows, verdict.rejections)

@@ -34,8 +34,9 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Field:
-    """One column: `column` is the header as compared, `to` the roster's column, `derive` the column that stands for it when it is absent.
+    """One column: `to` is the roster's column, `derive` the column that stands for it when it is absent, `aliases` are headers that real files misspell.
 
+    `place` names the frame's column where that is not the header itself, as in files whose words are not the roster's.
     The rest is a district's own: `headers` are further ones that mean this column, as compared; `values` are pairs of a text and what it
     stands for; `enum` and the lengths say how cells look. A `waived` column is one that the format requires and the district need not send.
     """
@@ -49,6 +50,8 @@ class Field:
     sensitive: bool = False
     drop: bool = False
     derive: str = ""
+    place: str = ""
+    aliases: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     values: tuple[tuple[str, str], ...] = ()
     enum: tuple[str, ...] = ()
@@ -58,8 +61,8 @@ class Field:
 
     @property
     def column(self) -> str:
-        """The normalised header."""
-        return normalised(self.name)
+        """The frame's column: the header as compared, unless it has a place of its own."""
+        return self.place or normalised(self.name)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,15 @@ class Reference:
     table: str
     optional: bool = False
     also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Headers that begin so are read under another beginning; where `read` is blank they are part of the format and are not read."""
+
+    starts: str
+    read: str = ""
+    misspelt: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,8 @@ class Table:
     Several tables may hold the `records` of one kind: where two have the same key, the one of the lowest `rank` counts; `source` is what
     the roster keeps of where a record came from. A table that `extends` a kind holds no records of its own, only further columns.
     A table that `may_be_empty` says by a header alone that nobody is left in it; an `incremental` one says nothing of who is not in it.
+    A table `of` another is drawn from that one's rows and has no file of its own; where the column `sorts` says to which table a row
+    belongs, the rows that stay behind are rejected. A file of `pairs` has a name and a value a line, and no columns to speak of.
     """
 
     name: str
@@ -117,17 +131,27 @@ class Table:
     may_be_empty: bool = False
     incremental: bool = False
     deprecated: str = ""
+    of: str = ""
+    sorts: str = ""
+    pairs: bool = False
+    prefixes: tuple[Prefix, ...] = ()
     checks: tuple[Check, ...] = ()
 
     @property
+    def headings(self) -> Mapping[str, Field]:
+        """Header as compared → field: the format's own, the misspelt ones, and those that a district uses."""
+        return {normalised(name): each for each in self.fields for name in (*each.aliases, *each.headers, each.name)}
+
+    @property
     def columns(self) -> Mapping[str, Field]:
-        """Normalised header → field."""
+        """The frame's column → field."""
         return {each.column: each for each in self.fields}
 
     def column_of(self, header: str) -> str:
-        """The column that a header means: the one that a district calls so, else the header itself as compared."""
+        """The column that a header means: that of the field which is called so, else the header itself as compared."""
         name = normalised(header)
-        return next((each.column for each in self.fields if name in each.headers), name)
+        meant = self.headings.get(name)
+        return meant.column if meant is not None else name
 
     def repeats(self, column: str) -> bool:
         """Whether the column may differ between repeated rows of one record."""
@@ -136,11 +160,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Contract:
-    """A whole format, its tables in the order of checking, and the digest of the rules."""
+    """A whole format, its tables in the order of checking, and the digest of the rules.
+
+    Its files lie in the home itself or in one of `folders`; `unread` are files of the format that say nothing of a roster.
+    """
 
     format: str
     tables: Mapping[str, Table]
     digest: str
+    folders: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def of(self, records: str) -> tuple[Table, ...]:
         """The tables that hold records of a kind, those that count most first."""
@@ -158,18 +187,25 @@ def normalised(header: str) -> str:
     return re.sub(r"[\s-]+", "_", text.lower())
 
 
+def in_home(name: str, contract: Contract) -> str:
+    """The name that a file in one of the format's folders would have in the home itself."""
+    folder, _, rest = name.partition("/")
+    return rest if rest and folder.lower() in contract.folders else name
+
+
 def load(format: str = "clever") -> Contract:
     """The contract of a known format. Raises ContractError where a file of it is missing or wrong."""
     folder = _schemas() / format
     digest = hashlib.sha256()
-    names = toml_of(folder / FORMAT, digest)["tables"]
-    tables = {name: _table(name, toml_of(folder / f"{name}.toml", digest), f"{format}/{name}.toml") for name in names}
+    whole = toml_of(folder / FORMAT, digest)
+    prefixes = tuple(Prefix(**each) for each in whole.get("prefixes", ()))
+    tables = {name: replace(_table(name, toml_of(folder / f"{name}.toml", digest), f"{format}/{name}.toml"), prefixes=prefixes) for name in whole["tables"]}
     kinds = {table.records for table in tables.values()}
     for table in tables.values():
         for kind in (*(each.table for each in table.references), *([table.extends] if table.extends else [])):
             if kind not in kinds:
                 raise ContractError(f"{format}/{table.name}.toml names the unknown table {kind}")
-    return Contract(format, tables, digest.hexdigest())
+    return Contract(format, tables, digest.hexdigest(), tuple(whole.get("folders", ())), tuple(whole.get("unread", ())))
 
 
 def keeping(contract: Contract, sensitive: Collection[str]) -> Contract:
@@ -238,6 +274,9 @@ def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
             may_be_empty=data.get("may_be_empty", False),
             incremental=data.get("incremental", False),
             deprecated=data.get("deprecated", ""),
+            of=data.get("of", ""),
+            sorts=data.get("sorts", ""),
+            pairs=data.get("pairs", False),
         )
     except KeyError as fault:
         raise ContractError(f"{where}: the key {fault} is missing") from fault
@@ -253,7 +292,8 @@ def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
 
 def _field(data: Mapping[str, Any], where: str) -> Field:
     constraints = data.get("constraints", {})
-    unknown = set(data) - {"name", "type", "to", "constraints", "sensitive", "drop", "derive"} | set(constraints) - {"required", "unique", "pattern"}
+    keys = {"name", "type", "to", "constraints", "sensitive", "drop", "derive", "place", "aliases"}
+    unknown = set(data) - keys | set(constraints) - {"required", "unique", "pattern"}
     if unknown:
         raise ContractError(f"{where}: {data.get('name')} has the unknown key {sorted(unknown)[0]}")
     field = Field(
@@ -266,6 +306,8 @@ def _field(data: Mapping[str, Any], where: str) -> Field:
         sensitive=data.get("sensitive", False),
         drop=data.get("drop", False),
         derive=normalised(data.get("derive", "")),
+        place=data.get("place", ""),
+        aliases=tuple(data.get("aliases", ())),
     )
     if field.type not in TYPES:
         raise ContractError(f"{where}: {field.name} has the unknown type {field.type}; known are {', '.join(TYPES)}")

@@ -62,6 +62,8 @@ def shapes(frames: Frames, contract: Contract) -> dict[str, FileShape]:
     seen = dict(frames.shapes)
     for name, frame in frames.tables.items():
         table = contract.tables[name]
+        if table.file not in seen:
+            continue
         columns = {each.column: _column(array_of(frame[each.column]), each.type) for each in table.fields if each.column in frame.columns}
         seen[table.file] = replace(seen[table.file], rows=frames.rows[name], shapes=columns)
     if "sections" in frames.tables and "enrollments" in frames.tables:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import Delivery, Rejections
 from sftp_ingest.roster import again, lines, loader
-from sftp_ingest.roster.contract import Contract, Table, normalised
+from sftp_ingest.roster.contract import Contract, Table
 
 MOST_ROWS = 100_000
 """So many rejected rows of a file are given back, the first; who has more of them looks at the cause and not at the rows."""
@@ -32,7 +32,7 @@ def tables(delivery: Delivery, contract: Contract, rejections: Mapping[str, Reje
 
 def _table(table: Table, text: lines.Text, rejected: Rejections, findings: Sequence[Finding]) -> pa.Table:
     header = lines.header(text).cells
-    dropped = [place for place, name in enumerate(header) if _is_dropped(table, normalised(name))]
+    dropped = [place for place, name in enumerate(header) if _is_dropped(table, table.column_of(name))]
     at, causes = rejected.lines[:MOST_ROWS], rejected.causes[:MOST_ROWS]
     rows = [_without(record, dropped, len(header)) for record in again.records(text, at.tolist(), len(header))]
     surplus = min(max((len(row) for row in rows), default=0), len(header) + MOST_SURPLUS) - len(header)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Protocol
 
-from sftp_ingest.model import Assembled, Delivery, Roster, Verdict
-from sftp_ingest.roster import clever
+from sftp_ingest.model import Assembled, Delivery, Frames, Roster, Verdict
+from sftp_ingest.roster import clever, contract, oneroster
 from sftp_ingest.roster.contract import Contract
 
 
@@ -15,15 +16,27 @@ class Format(Protocol):
 
     NAME: str
 
+    def prepare(self, frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Frames:
+        """The frames of the files as those of the tables that are judged."""
+
     def assemble(self, verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
         """The roster that the files describe; `now` is what the district has, for files that tell only what changed."""
 
 
-FORMATS: Mapping[str, Format] = {clever.NAME: clever}
+FORMATS: Mapping[str, Format] = {clever.NAME: clever, oneroster.NAME: oneroster}
 
 
 def of(delivery: Delivery, asked: str = "auto") -> Format:
-    """The format that was asked for, or with *auto* the one whose files these are; Clever's where they are nobody's."""
+    """The format that was asked for, or with *auto* the one of whose core files the greater share is here; Clever's on a tie, or where there are none.
+
+    A manifest counts as a core file: changes may come with one other file.
+    """
     if asked != "auto":
         return FORMATS[asked]
-    return FORMATS[clever.NAME]
+    return max(FORMATS.values(), key=lambda format: _share(delivery, contract.load(format.NAME)))
+
+
+def _share(delivery: Delivery, rules: Contract) -> Fraction:
+    core = {table.file.lower() for table in rules.tables.values() if table.core or table.pairs}
+    sent = {contract.in_home(each.name, rules).lower() for each in delivery.files}
+    return Fraction(len(core & sent), len(core))

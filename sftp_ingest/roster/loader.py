@@ -16,11 +16,14 @@ from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
 from sftp_ingest.roster import causes, files, lines
 from sftp_ingest.roster.arrow import TEXT, array_of
-from sftp_ingest.roster.contract import Contract, Table, normalised
+from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
 
 WIDEST = 2_000
 """More columns than this are no roster file."""
+
+LONGEST_PAIRS = 1 << 20
+"""No more bytes than this of a file of names and values are read; real ones have a kilobyte."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
@@ -64,6 +67,8 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     found, chosen = _choose(delivery, contract, strict)
     tables, unread, rows, shapes, gone, faulty = {}, {}, {}, {}, {}, {}
     for table in contract.tables.values():
+        if table.of:
+            continue
         sealed = chosen.get(table.name)
         if sealed is None:
             if table.core:
@@ -75,9 +80,13 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         file = _File(sealed.name, table, strict)
         if table.core and not sealed.resent:
             file.find("file_not_resent")
+        data = files.content(delivery.folder, sealed)
+        if table.pairs:
+            tables[table.name] = _pairs(data or b"")
+            continue
         if table.deprecated:
             file.find("file_deprecated", hint=f"{table.deprecated} has taken its place")
-        _read(file, files.content(delivery.folder, sealed), (before or {}).get(table.file))
+        _read(file, data, (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
             tables[table.name], unread[table.name] = file.frame, file.unread
@@ -100,10 +109,13 @@ def texts(delivery: Delivery, contract: Contract, wanted: Collection[str]) -> It
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
     """Which sealed file serves which table; of two names that differ in case the newer."""
     found: list[Finding] = []
-    by_name = {table.file: table.name for table in contract.tables.values()}
+    by_name = {table.file.lower(): table.name for table in contract.tables.values() if not table.of}
     candidates: dict[str, list[DeliveredFile]] = {}
     for sealed in delivery.files:
-        table = by_name.get(sealed.name.lower())
+        name = in_home(sealed.name, contract)
+        table = by_name.get(name.lower())
+        if table is None and name.lower() in contract.unread:
+            continue
         if table is None:
             found.append(finding("file_unknown", sealed.name, hint=_belongs(sealed.name, by_name), strict=strict))
         else:
@@ -114,9 +126,17 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
         chosen[table] = newest
         if len(twins) > 1:
             found.append(finding("file_twin", newest.name, strict=strict))
-        if newest.name != newest.name.lower():
+        if in_home(newest.name, contract) != contract.tables[table].file:
             found.append(finding("file_name_case", newest.name, strict=strict))
     return found, chosen
+
+
+def _pairs(data: bytes) -> pd.DataFrame:
+    """The first two cells of every line, the header among them, as `name` and `value`; of bytes that are no text, none."""
+    text = lines.decode(data[:LONGEST_PAIRS])
+    rows = [line.replace('"', "").split(",") for line in text.data.decode("utf-8", errors="replace").split("\n") if line.strip()]
+    cells = [[cell.strip() for cell in (*row, "")[:2]] for row in rows]
+    return pd.DataFrame({name: pd.array([row[at] for row in cells], dtype=TEXT) for at, name in enumerate(("name", "value"))})
 
 
 def _belongs(name: str, known: Collection[str]) -> str:
@@ -184,7 +204,7 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
     known = file.table.columns
     names = [_named(each, file.table) for each in sent]
     if not set(names) & set(known):
-        other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.text.split(each)} & set(known)), "")
+        other = next((each for each in (";", "\t", "|") if {file.table.column_of(part) for part in header.text.split(each)} & set(known)), "")
         hint = (
             f"columns are separated by {'tabs' if other == chr(9) else other}, not by commas" if other else "the first line holds no column name of the format"
         )
@@ -193,13 +213,21 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
     columns: list[str] = []
     for position, (name, original) in enumerate(zip(names, sent, strict=True)):
         place = f"\0{position}"
+        meant = known.get(name)
+        prefix = None if meant is not None else next((each for each in file.table.prefixes if normalised(original).startswith(each.starts)), None)
+        column = name
+        if prefix is not None and prefix.read:
+            column = prefix.read + original.strip()[len(prefix.starts) :].strip()
         if not name:
             file.find("header_unnamed", at=(line,), hint=f"column {position + 1}")
-        elif name in columns:
+        elif column in columns:
             file.find("header_duplicate", original.strip(), at=(line,))
-        elif name in known or (name.startswith("ext.") and len(name) > 4):
-            place = name
-        else:
+        elif meant is not None or (column.startswith("ext.") and len(column) > 4):
+            place = column
+            aliases = {normalised(each) for each in meant.aliases} if meant is not None else set()
+            if normalised(original) in aliases or (prefix is not None and prefix.misspelt):
+                file.find("header_misspelt", original.strip()[:100], at=(line,), hint=f"read as {meant.name if meant is not None else column}")
+        elif prefix is None:
             file.find("header_unknown", original.strip()[:100], at=(line,))
         columns.append(place)
     for each in file.table.fields:

@@ -32,6 +32,9 @@ SHOWN_READINGS = 50
 MOST_UNKNOWN = 25
 """A column with more unknown texts than this is no vocabulary: names may have slipped into it, and none of them is shown."""
 
+MEMBERSHIPS = frozenset({"enrollments", "section_teachers"})
+"""Tables whose rows say nothing but that two records belong together: to say it again, in whatever words, is harmless."""
+
 SEPARATE_VALUES = 20
 """How many unknown parents are told one by one, each with the rows it takes along; the rest share a finding."""
 
@@ -154,6 +157,10 @@ def validate(
             continue
         frame = frames.tables[name]
         rows = _Rows(table, table.file, frame, np.zeros(len(frame), dtype=np.int32))
+        if table.sorts and len(frame):  # what no table took: nobody knows what these rows speak of
+            court.find("kind_unknown", rows, table.sorts, rows.kept)
+            court.done[name] = rows
+            continue
         if strict:
             _check_grades_as_clever_does(court, rows)
         _read_values(court, rows)
@@ -176,7 +183,8 @@ def validate(
         seen={name: _seen(rows, unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
-        rejections={rows.file: found for rows in court.done.values() if (found := _rejections(rows, frames.faulty.get(rows.file)))},
+        rejections=_rejections(list(court.done.values()), frames.faulty),
+        aside=frames.aside,
         refused=refuses(court.findings),
         gone=frames.gone,
     )
@@ -527,7 +535,7 @@ def _check_keys(court: _Court, rows: _Rows) -> None:
             court.find(code, rows, column, mask)
 
     key = next(each.name for each in table.fields if each.column == table.key[0])
-    if table.records == "enrollments":
+    if table.records in MEMBERSHIPS:
         return _drop_repeated(court, rows, kept[later])
     if not table.repeat:
         tell("id_duplicate", key, own)
@@ -628,20 +636,30 @@ def _check_sections_have_students(court: _Court) -> None:
     enrollments = court.of("enrollments")
     for sections in court.of("sections") if enrollments else ():
         taken = pa.concat_arrays([each.column("section_id") for each in enrollments])
+        if any(court.unread[each.table.name].isna().all(axis=1).any() for each in enrollments):
+            return  # a row of which nothing can be read may be of any section
         empty = sections.kept & ~is_in(sections.column("section_id"), taken)
         if empty.any():
             court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
 
 
-def _rejections(rows: _Rows, faulty: Rejections | None) -> Rejections | None:
-    """All lines of the file that are left out, in order; those that never got into the frame among them."""
-    at = np.flatnonzero(rows.cause)
-    lines, causes, labels = rows.frame.index.to_numpy(dtype=np.int64)[at], rows.cause[at] - 1, tuple(rows.labels)
-    if faulty is not None:
-        lines, causes = np.concatenate((lines, faulty.lines)), np.concatenate((causes, faulty.causes + np.int32(len(labels))))
-        labels += faulty.labels
-    order = np.argsort(lines, kind="stable")
-    return Rejections(lines[order], causes[order], labels) if len(lines) else None
+def _rejections(judged: Sequence[_Rows], faulty: Mapping[str, Rejections]) -> dict[str, Rejections]:
+    """All lines of each file that are left out, in order and each once; those that never got into a frame among them."""
+    parts: dict[str, list[Rejections]] = {}
+    for rows in judged:
+        at = np.flatnonzero(rows.cause)
+        parts.setdefault(rows.file, []).append(Rejections(rows.frame.index.to_numpy(dtype=np.int64)[at], rows.cause[at] - 1, tuple(rows.labels)))
+    for file, unread in faulty.items():
+        parts.setdefault(file, []).append(unread)
+    joined = {file: _joined(each) for file, each in parts.items()}
+    return {file: each for file, each in joined.items() if len(each.lines)}
+
+
+def _joined(parts: Sequence[Rejections]) -> Rejections:
+    begins = np.cumsum([0, *(len(each.labels) for each in parts)]).tolist()
+    causes = np.concatenate([each.causes + np.int32(begin) for each, begin in zip(parts, begins, strict=False)])
+    lines, first = np.unique(np.concatenate([each.lines for each in parts]), return_index=True)
+    return Rejections(lines, causes[first], tuple(label for each in parts for label in each.labels))
 
 
 def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import ColumnShape, FileShape, Roster
 from sftp_ingest.roster import drift
 from sftp_ingest.sync import Plan, empty_roster
+from tests.unit import rosters
 from tests.unit.districts import TOLERANT, Files, applied, csv_of, enrollment, planned, ruled, section, small, student, zipped
 
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
@@ -36,6 +37,7 @@ class Case:
     after_first_night: bool = False
     rules: dict[str, str] = field(default_factory=dict)
     packed: bytes | None = None
+    district: Callable[[], Files] = small
 
     def __str__(self) -> str:
         return f"{self.code}{'-strict' if self.strict else ''}-{self.file}"
@@ -99,6 +101,7 @@ def classes_before(empty: float, size: float) -> dict[str, FileShape]:
 
 
 LINE_3 = good("students").decode().split("\n")[2]
+MANIFEST, USERS = (csv_of(rosters.small()[table]) for table in ("manifest", "users"))
 
 CASES = [
     Case("file_missing", "sections.csv", outcome="refused", raw={"sections": None}),
@@ -186,6 +189,26 @@ CASES = [
     Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music"))),
     Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music")), strict=True),
     Case("removals_withheld", "students", outcome="unchanged", spoil=put("students", 1, Student_id=""), after_first_night=True),
+    Case("manifest_missing", "manifest.csv", raw={"manifest": None}, district=rosters.small),
+    Case("manifest_missing", "manifest.csv", outcome="refused", raw={"manifest": None}, strict=True, district=rosters.small),
+    Case("manifest_unreadable", "manifest.csv", lines=(1,), raw={"manifest": b"<html></html>"}, district=rosters.small),
+    Case("manifest_header", "manifest.csv", lines=(1,), raw={"manifest": MANIFEST.replace(b"value", b"val")}, district=rosters.small),
+    Case("manifest_version", "manifest.csv", "manifest.version", spoil=put("manifest", 0, value="1"), district=rosters.small),
+    Case("manifest_mode", "manifest.csv", "file.users", spoil=put("manifest", 8, value="whole"), district=rosters.small),
+    Case("delta_without_roster", "manifest.csv", outcome="refused", spoil=put("manifest", 8, value="delta"), district=rosters.small),
+    Case(
+        "delta_unplaced", "courses.csv", "sourcedId", (2,), "unchanged",
+        spoil=lambda files: files.update(rosters.changes(courses=files["courses"][:1], users=[rosters.user("p1", "principal", "0011")])),
+        raw=dict.fromkeys(("orgs", "academicSessions", "demographics", "classes", "enrollments")), after_first_night=True, district=rosters.small,
+    ),
+    Case("header_misspelt", "users.csv", "agents", (1,), raw={"users": USERS.replace(b"agentSourcedIds", b"agents")}, district=rosters.small),
+    Case("kind_unknown", "users.csv", "role", (2,), spoil=put("users", 0, role="pupil"), district=rosters.small),
+    Case("course_unknown", "classes.csv", "courseSourcedId", (2,), spoil=put("classes", 0, courseSourcedId="Physics"), district=rosters.small),
+    Case("term_unknown", "classes.csv", "termSourcedIds", (2,), spoil=put("classes", 0, termSourcedIds="z"), district=rosters.small),
+    Case("contact_unknown", "users.csv", "agentSourcedIds", (2,), spoil=put("users", 0, agentSourcedIds="c9"), district=rosters.small),
+    Case("member_ended", "enrollments.csv", "", (6,), spoil=put("users", 1, enabledUser="false"), district=rosters.small),
+    Case("section_without_teacher", "classes.csv", "sourcedId", (5,), spoil=appended("classes", rosters.section("s4", "0011", "Art")), district=rosters.small),
+    Case("teachers_many", "enrollments.csv", "classSourcedId", spoil=rosters.crowd, district=rosters.small),
     Case("parent_kept", "schools", outcome="unchanged", spoil=dropped("schools", 1), after_first_night=True),
     Case("drift_rows", "students.csv", spoil=grown(120), before={"students.csv": FileShape((), rows=60)}),
     Case("drift_blank", "students.csv", "DOB", spoil=grown(60, DOB=""), before=yesterday("students", dob=ColumnShape(form="9999-99-99"))),
@@ -196,13 +219,13 @@ CASES = [
 ]  # fmt: skip
 
 
-def first_night(folder: Path) -> Roster:
-    return applied(empty_roster(), planned(folder, small()))
+def first_night(folder: Path, files: Files) -> Roster:
+    return applied(empty_roster(), planned(folder, files))
 
 
 def made(case: Case, tmp_path: Path) -> Plan:
-    now = first_night(tmp_path / "first") if case.after_first_night else None
-    files = small()
+    now = first_night(tmp_path / "first", case.district()) if case.after_first_night else None
+    files = case.district()
     case.spoil(files)
     if case.packed is not None:
         (tmp_path / "night").mkdir()

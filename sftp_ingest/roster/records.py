@@ -1,0 +1,105 @@
+"""Frames under the roster's names: what the assemblers of all formats have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import pyarrow as pa
+
+from sftp_ingest.model import ENTITIES
+from sftp_ingest.roster.arrow import TEXT
+from sftp_ingest.roster.contract import Table
+
+TERM_COLUMNS = ("term_name", "term_start", "term_end")
+COURSE_COLUMNS = ("course_name", "course_number")
+
+
+def records_of(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a key, under the roster's names; columns that were not sent are blank."""
+    if table.key:
+        frame = frame[~frame.duplicated(list(table.key))]
+    columns = {each.to: frame[each.column] for each in table.fields if each.column in frame.columns and each.to and not table.repeats(each.column)}
+    columns["ext"] = ext_of(frame)
+    if table.source:
+        columns["source"] = pd.Series(pd.array(pa.repeat(table.source, len(frame)), dtype=TEXT), index=frame.index)
+    if table.source == "custom" and name == "teachers":  # contract 1.9: the number of a custom teacher is his id
+        columns["number"] = columns["sis_id"]
+    return shaped(ENTITIES[name].columns, columns, len(frame))
+
+
+def shaped(names: Sequence[str], columns: Mapping[str, pd.Series], length: int) -> pd.DataFrame:
+    """A frame of `length` rows with these columns in this order, those that are not given blank."""
+    blank = pd.array(pa.repeat("", length), dtype=TEXT)
+    return pd.DataFrame({name: columns[name].array if name in columns else blank for name in names}, copy=False)
+
+
+def ext_of(frame: pd.DataFrame) -> pd.Series:
+    """The extension columns as one JSON object a row, keys in order, blanks left out."""
+    names = sorted(column for column in frame.columns if column.startswith("ext."))
+    if not names:
+        return pd.Series(pd.array(pa.repeat("", len(frame)), dtype=TEXT), index=frame.index)
+    rows = zip(*(frame[name].to_list() for name in names), strict=True)
+    keys = [name.removeprefix("ext.") for name in names]
+    told = [{key: value for key, value in zip(keys, row, strict=True) if value} for row in rows]
+    return pd.Series(pd.array([json.dumps(each, ensure_ascii=False) if each else "" for each in told], dtype=TEXT), index=frame.index)
+
+
+def derived_id(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """A stable id of the columns' values together, blank where all are blank."""
+    parts = [frame[column].to_list() if column in frame.columns else [""] * len(frame) for column in columns]
+    known: dict[tuple[str, ...], str] = {}
+    ids = []
+    for values in zip(*parts, strict=True):
+        if values not in known:
+            known[values] = digest(*values) if any(values) else ""
+        ids.append(known[values])
+    return pd.Series(pd.array(ids, dtype=TEXT), index=frame.index)
+
+
+def digest(*values: str) -> str:
+    """Twenty hex digits of the values; JSON keeps ("a", "bc") and ("ab", "c") apart."""
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=10).hexdigest()
+
+
+def distinct(frame: pd.DataFrame, key: str, names: Mapping[str, str]) -> pd.DataFrame:
+    """One row a derived id; of values that differ between its sections the smallest, so that the order of rows does not matter."""
+    there = frame.loc[frame[key] != "", [column for column in names if column in frame.columns]]
+    return there.sort_values(list(there.columns)).drop_duplicates(key).rename(columns=names)
+
+
+def first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The parts one after the other."""
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def rows_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of several files; a column that one of them does not have is blank there."""
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True).fillna("")
+
+
+def sections_of(sent: Sequence[tuple[Table, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Sections, terms and courses. Clever has no files for the last two: they are what the sections name (contract 1.8)."""
+    frames = [frame.assign(term_id=derived_id(frame, TERM_COLUMNS), course_id=derived_id(frame, COURSE_COLUMNS)) for _, frame in sent]
+    sections = [
+        records_of("sections", table, frame).assign(term_id=frame["term_id"].array, course_id=frame["course_id"].array)
+        for (table, _), frame in zip(sent, frames, strict=True)
+    ]
+    every = rows_of(frames)
+    terms = distinct(every, "term_id", {"term_id": "term_id", "term_name": "name", "term_start": "start_date", "term_end": "end_date"})
+    courses = distinct(every, "course_id", {"course_id": "course_id", "course_name": "name", "course_number": "number", "course_description": "description"})
+    return first_of(sections), shaped(ENTITIES["terms"].columns, terms, len(terms)), shaped(ENTITIES["courses"].columns, courses, len(courses))
+
+
+def staff_of(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a person, with the schools of all rows; the first in order stands as school_id."""
+    staff = records_of("staff", table, frame)
+    schools = frame.groupby("staff_id", sort=False)["school_id"].agg(lambda each: sorted(set(each)))
+    of_person = [schools[person] for person in staff["sis_id"]]
+    return staff.assign(
+        school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
+        sis_school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
+        school_ids=pd.array([json.dumps(each) for each in of_person], dtype=TEXT),
+    )
