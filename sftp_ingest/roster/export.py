@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,22 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class File:
-    """One file of a delivery to be written: its name, a sub-folder included, how many rows it has, and the way to its columns."""
+    """One file of a delivery to be written: its name, a sub-folder included, and the way to its rows, a block at a time.
+
+    Every block has the same header; there is at least one, which may be empty.
+    """
+
+    name: str
+    blocks: Callable[[], Iterable[Columns]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file that was written: its name, its rows without the header, its size in bytes."""
 
     name: str
     rows: int
-    columns: Callable[[], Columns]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def clever(roster: Roster, contract: Contract) -> Export:
             continue
         records = chosen[table.name]
         at, cells = _rows(table, records, tables)
-        files.append(File(table.file, len(at), partial(_columns, table, records, at, cells)))
+        files.append(File(table.file, partial(_blocks, table, records, at, cells)))
     positions = column(tables["section_teachers"], "position").to_pylist()
     surplus = sum(int(position) > len(_FURTHER_TEACHERS) + 1 for position in positions)
     return Export(tuple(files), {"section_teachers": surplus} if surplus else {})
@@ -201,6 +212,12 @@ def _columns(table: Table, records: pa.Table, at: Positions, cells: Columns) -> 
     return found
 
 
+def _blocks(table: Table, records: pa.Table, at: Positions, cells: Columns) -> Iterator[Columns]:
+    columns = _columns(table, records, at, cells)
+    for start in range(0, max(len(at), 1), _SLICE):
+        yield {name: each.slice(start, _SLICE) for name, each in columns.items()}
+
+
 def _told(field: Field, records: pa.Table, rows: Any, cells: Columns) -> Any:
     if field.column in cells:
         return cells[field.column]
@@ -212,8 +229,8 @@ def _told(field: Field, records: pa.Table, rows: Any, cells: Columns) -> Any:
 # ---------------------------------------------------------------- files
 
 
-def save(folder: Path, export: Export, *, force: bool = False) -> dict[str, int]:
-    """Writes the files, readable by their owner alone as they hold children's data, and returns the bytes of each by name.
+def save(folder: Path, export: Export, *, force: bool = False) -> tuple[Written, ...]:
+    """Writes the files, readable by their owner alone as they hold children's data, and returns what each became.
 
     All are written under temporary names and renamed together at the end. Raises ConfigError where one of them exists already and `force`
     is not given, or the folder cannot be written to; then nothing was changed.
@@ -221,7 +238,7 @@ def save(folder: Path, export: Export, *, force: bool = False) -> dict[str, int]
     there = sorted(each.name for each in export.files if (folder / each.name).exists())
     if there and not force:
         raise ConfigError(f"{folder} holds {', '.join(there)} already; --force overwrites")
-    sizes = {}
+    made = []
     with contextlib.ExitStack() as undo:
         try:
             for each in export.files:
@@ -229,12 +246,12 @@ def save(folder: Path, export: Export, *, force: bool = False) -> dict[str, int]
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 undo.callback(_aside(path).unlink, missing_ok=True)
                 with _opened(_aside(path)) as file:
-                    sizes[each.name] = sum(file.write(block) for block in _blocks(each.columns()))
+                    made.append(_write(file, each))
             for each in export.files:
                 _aside(folder / each.name).replace(folder / each.name)
         except OSError as fault:
             raise ConfigError(f"{folder} cannot be written to: {fault.strerror}") from fault
-    return sizes
+    return tuple(made)
 
 
 def _aside(path: Path) -> Path:
@@ -246,11 +263,11 @@ def _opened(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _blocks(columns: Columns) -> Iterator[Any]:
-    yield written.header(columns)
-    for start in range(0, _rows_of(columns), _SLICE):
-        yield written.joined(written.lines({name: cells.slice(start, _SLICE) for name, cells in columns.items()}))
-
-
-def _rows_of(columns: Columns) -> int:
-    return len(next(iter(columns.values())))
+def _write(to: BinaryIO, file: File) -> Written:
+    rows = size = 0
+    for columns in file.blocks():
+        if not size:
+            size += to.write(written.header(columns))
+        size += to.write(written.joined(written.lines(columns)))
+        rows += len(next(iter(columns.values())))
+    return Written(file.name, rows, size)

@@ -50,16 +50,16 @@ File = tuple[str, int, Callable[[slice], Columns]]
 
 def files(district: District) -> tuple[File, ...]:
     """Clever's five core files and staff.csv (contract 1.4)."""
-    teachers, sections, pupils = district.teachers, district.sections, district.pupils
-    numbers = section_numbers(sections)
-    ids = section_id(sections, numbers)
+    faculty, timetable, pupils = district.teachers, district.sections, district.pupils
+    numbers = section_numbers(timetable)
+    ids = section_id(timetable, numbers)
     return (
-        ("schools", len(district.bands), partial(_schools, district.bands)),
-        ("teachers", len(teachers), lambda part: _teachers(teachers[part])),
+        ("schools", len(district.bands), partial(schools, district.bands)),
+        ("teachers", len(faculty), lambda part: teachers(faculty[part])),
         ("students", len(pupils), lambda part: _students(pupils[part])),
-        ("staff", len(district.staff), lambda part: _staff(district.staff[part])),
-        ("sections", len(sections), lambda part: _sections(sections[part], ids[part], numbers[part], teachers)),
-        ("enrollments", len(pupils), lambda part: _enrollments(pupils[part], sections, ids)),
+        ("staff", len(district.staff), lambda part: staff(district.staff[part])),
+        ("sections", len(timetable), lambda part: sections(timetable[part], ids[part], numbers[part], faculty)),
+        ("enrollments", len(pupils), lambda part: enrollments(pupils[part], timetable, ids)),
     )
 
 
@@ -95,7 +95,8 @@ def section_id(sections: Numbers, numbers: Any) -> Any:
     return glued(school_id(sections["school"]), "-", numbers)
 
 
-def _teacher_id(teachers: Numbers) -> Any:
+def teacher_id(teachers: Numbers) -> Any:
+    """The ids of the teachers."""
     return _digits(teachers["serial"] * 3 + 4_012, 7)
 
 
@@ -103,7 +104,8 @@ def _student_id(pupils: Numbers) -> Any:
     return _digits(pupils["serial"] * 7 + 123_456, 9)
 
 
-def _schools(bands: Numbers, part: slice) -> Columns:
+def schools(bands: Numbers, part: slice) -> Columns:
+    """Rows of schools.csv; the schools are those of the slice."""
     at, band = np.arange(len(bands))[part], bands[part]
     low, high = np.array(BANDS)[band].T
     ids, count = school_id(at), len(at)
@@ -124,11 +126,12 @@ def _schools(bands: Numbers, part: slice) -> Columns:
     }
 
 
-def _teachers(teachers: Numbers) -> Columns:
+def teachers(teachers: Numbers) -> Columns:
+    """Rows of teachers.csv."""
     first, number = _worded(_FIRST_SLUGS, teachers["first"]), _digits(teachers["serial"] + 1)
     return {
         "School_id": school_id(teachers["school"]),
-        "Teacher_id": _teacher_id(teachers),
+        "Teacher_id": teacher_id(teachers),
         "Teacher_number": number,
         "State_teacher_id": _digits(teachers["serial"] + 800_000, 8),
         "Teacher_email": glued(first, ".", number, "@teachers.example.org"),
@@ -140,7 +143,8 @@ def _teachers(teachers: Numbers) -> Columns:
     }
 
 
-def _staff(staff: Numbers) -> Columns:
+def staff(staff: Numbers) -> Columns:
+    """Rows of staff.csv."""
     number = _digits(staff["serial"] + 1)
     slug = glued(_worded(_FIRST_SLUGS, staff["first"]), ".", _worded(_LAST_SLUGS, staff["last"]), number)
     return {
@@ -155,15 +159,16 @@ def _staff(staff: Numbers) -> Columns:
     }
 
 
-def _sections(sections: Numbers, ids: Any, numbers: Any, teachers: Numbers) -> Columns:
+def sections(sections: Numbers, ids: Any, numbers: Any, teachers: Numbers) -> Columns:
+    """Rows of sections.csv."""
     course_at = sections["grade"].astype(int) * PERIODS + sections["period"]
     course, period = _worded(COURSES, course_at), _digits(sections["period"] + 1)
     term = ((sections["grade"] >= BANDS[2][0]) & (sections["period"] >= 4)).astype(int)
-    second = pc.if_else(pa.array(sections["second"] >= 0), _teacher_id(teachers[sections["second"]]), "")
+    second = pc.if_else(pa.array(sections["second"] >= 0), teacher_id(teachers[sections["second"]]), "")
     return {
         "School_id": school_id(sections["school"]),
         "Section_id": ids,
-        "Teacher_id": _teacher_id(teachers[sections["teacher"]]),
+        "Teacher_id": teacher_id(teachers[sections["teacher"]]),
         "Teacher_2_id": second,
         "Name": glued(course, " - ", period),
         "Section_number": numbers,
@@ -183,10 +188,11 @@ def _students(pupils: Numbers) -> Columns:
     contacts = CONTACTS[pupils["serial"] % len(CONTACTS)]
     rows = np.maximum(contacts, 1)
     nth = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
-    return _student(np.repeat(pupils, rows)) | _contact(np.repeat(pupils, rows), nth, np.repeat(contacts > 0, rows))
+    return student(np.repeat(pupils, rows)) | contact(np.repeat(pupils, rows), nth, np.repeat(contacts > 0, rows))
 
 
-def _student(rows: Numbers) -> Columns:
+def student(rows: Numbers) -> Columns:
+    """The columns of students.csv that are the student's own."""
     first, number = _worded(_FIRST_SLUGS, rows["first"]), _digits(rows["serial"] + 1)
     again = pc.if_else(pa.array(rows["mail"] > 0), glued(".", _digits(rows["mail"])), "")
     return {
@@ -217,7 +223,13 @@ def _student(rows: Numbers) -> Columns:
     }
 
 
-def _contact(rows: Numbers, nth: Numbers, present: Numbers) -> Columns:
+def contact_id(rows: Numbers, nth: Numbers) -> Any:
+    """The ids of each student's nth contact; never a student's, as OneRoster has one kind of id for all people."""
+    return _digits(rows["serial"].astype("i8") * 3 + nth + 500_030_012)
+
+
+def contact(rows: Numbers, nth: Numbers, present: Numbers) -> Columns:
+    """The columns of students.csv that are a contact's: of each student in his row the nth, where he is present."""
     serial = rows["serial"].astype("i8") * 3 + nth
     first = (serial * 7 + 5) % len(FIRST)
     number = rows["phone"] + nth
@@ -228,12 +240,13 @@ def _contact(rows: Numbers, nth: Numbers, present: Numbers) -> Columns:
         "Contact_phone": glued(_digits(number // 10_000 + 201), "555", _digits(number % 10_000, 4)),
         "Contact_phone_type": _worded(PHONE_TYPES, nth),
         "Contact_email": glued(_worded(_FIRST_SLUGS, first), ".", _digits(serial + 1), "@families.example.org"),
-        "Contact_sis_id": _digits(serial + 500_030_012),  # never a student's id: OneRoster has one kind of id for all people
+        "Contact_sis_id": contact_id(rows, nth),
     }
     return {name: pc.if_else(pa.array(present), column, "") for name, column in columns.items()}
 
 
-def _enrollments(pupils: Numbers, sections: Numbers, section_ids: Any) -> Columns:
+def enrollments(pupils: Numbers, sections: Numbers, section_ids: Any) -> Columns:
+    """Rows of enrollments.csv: of each student one a period."""
     seats = pupils["seats"].ravel()
     return {
         "School_id": school_id(sections["school"][seats]),

@@ -16,7 +16,7 @@ from sftp_ingest import sample
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.model import DeliveredFile, Delivery, Roster
-from sftp_ingest.roster import contract, export
+from sftp_ingest.roster import contract, export, export_oneroster
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.sync import Plan, empty_roster, plan
 from tests.unit.districts import TOLERANT, Files, applied, content, delivery_of, planned, small, student
@@ -163,10 +163,10 @@ def test_the_order_of_the_roster_means_nothing(tmp_path: Path) -> None:
 
 def test_files_are_their_owners_alone_and_are_not_overwritten_unasked(tmp_path: Path) -> None:
     told = export.clever(roster_of(small()), contract.load("clever"))
-    sizes = export.save(tmp_path / "out", told)
-    for path in (tmp_path / "out").iterdir():
+    for made in export.save(tmp_path / "out", told):
+        path = tmp_path / "out" / made.name
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert sizes[path.name] == path.stat().st_size
+        assert (made.rows, made.size) == (len(rows(path)), path.stat().st_size)
     kept = (tmp_path / "out" / "students.csv").read_bytes()
     other = export.clever(roster_of(small(2)), contract.load("clever"))
     with pytest.raises(ConfigError, match=r"students\.csv, teachers\.csv already"):
@@ -182,10 +182,10 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     export.save(tmp_path, told)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def broken() -> export.Columns:
+    def broken() -> list[export.Columns]:
         raise OSError(28, "No space left on device")
 
-    files = (*told.files[:-1], replace(told.files[-1], columns=broken))
+    files = (*told.files[:-1], replace(told.files[-1], blocks=broken))
     with pytest.raises(ConfigError, match="No space left"):
         export.save(tmp_path, replace(told, files=files), force=True)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -212,3 +212,31 @@ def test_records_go_to_the_file_of_their_source(tmp_path: Path) -> None:
     export.save(tmp_path, export.clever(Roster({**now.entities, "sections": sections}), rules))
     told = {name: {row["Section_id"] for row in rows(tmp_path / name)} for name in ("sections.csv", "enrollments.csv", custom.file, joined.file)}
     assert told == {"sections.csv": {"s1", "s2"}, "enrollments.csv": {"s1", "s2"}, custom.file: {"s3"}, joined.file: {"s3"}}
+
+
+# ---------------------------------------------------------------- OneRoster
+
+
+def cells(folder: Path) -> dict[str, list[list[tuple[str, str]]]]:
+    """The rows of every file, in no order, without blank cells."""
+    return {path.name: sorted(sorted(pair for pair in row.items() if pair[1]) for row in rows(path)) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("version", export_oneroster.VERSIONS)
+def test_the_generator_and_the_export_write_one_district_alike_in_oneroster(tmp_path: Path, version: str) -> None:
+    """The one from its numbers, the other from what was read of the same district in Clever's format."""
+    (sent,) = sample.write(tmp_path / "clever", students=300, seed=4)
+    (made,) = sample.write(tmp_path / "oneroster", students=300, seed=4, format="oneroster", oneroster_version=version)
+    now = applied(empty_roster(), plan(delivery_of(sent.folder), EVERYTHING, empty_roster()))
+    export.save(tmp_path / "exported", export_oneroster.oneroster(now, version))
+    one, other = cells(made.folder), cells(tmp_path / "exported")
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name] == other[name], name
+
+
+def test_two_kinds_of_people_with_one_id_cannot_be_told_in_oneroster() -> None:
+    files = small()
+    files["teachers"].append({**files["teachers"][0], "Teacher_id": "0001"})
+    with pytest.raises(ConfigError, match="1 ids are used for two kinds of people"):
+        export_oneroster.oneroster(roster_of(files), "1.1")
