@@ -53,6 +53,14 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
         "An optional file that was sent before is missing",
         "Send it again; until then nothing is known of its records, and none of them leaves.",
     ),
+    Code("file_emptied", "warn", "A side file has a header and no rows", "Its records end; send rows, or leave the file out, if that is not meant."),
+    Code(
+        "file_deprecated",
+        "warn",
+        "A file of an older version of the format was read",
+        "Send what it holds in the file that has taken its place.",
+        strict="refuse",
+    ),
     Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
     # The header. Contract 1.3.
     Code("header_missing", "refuse", "A required column is missing", "Add the column to the export, spelt as the format spells it."),
@@ -94,12 +102,14 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("student_unknown", "reject", "A row refers to a student who is not in students.csv", "Add the student, or remove the enrollment."),
     Code("section_unknown", "reject", "A row refers to a section that is not in sections.csv", "Add the section, or remove the enrollment."),
     Code("teacher_unknown", "reject", "A section's teacher is not in teachers.csv", "Add the teacher, or correct Teacher_id."),
+    Code("staff_unknown", "reject", "A row refers to a person who is not in staff.csv", "Add the person to staff.csv, or remove the row."),
     Code(
         "coteacher_unknown",
         "warn",
         "A section's further teacher is not in teachers.csv",
         "Add the teacher, or clear the cell; the section was kept without that teacher.",
     ),
+    Code("record_overridden", "warn", "A record of a side file is in a file that goes before it", "No need to act; the record of the other file was used."),
     Code("parent_rejected", "reject", "A row refers to a record that was left out", "Correct the record that it refers to; this row then follows by itself."),
     Code("section_without_students", "warn", "A section has no enrollment", "Enroll a student, or leave the section out.", strict="reject"),
     # What the comparison kept back.

@@ -99,6 +99,7 @@ class Frames:
 
     `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
     `rows` counts all rows of the file that hold anything; `shapes` are by file name, as the contract spells it.
+    `gone` has the shapes of optional files that were sent before and not tonight, by table.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -106,6 +107,7 @@ class Frames:
     unread: Mapping[str, pd.DataFrame]
     rows: Mapping[str, int]
     shapes: Mapping[str, FileShape]
+    gone: Mapping[str, FileShape] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Verdict:
     rejected: Mapping[str, int]
     rejections: Mapping[str, Rejections]
     refused: bool
+    gone: Mapping[str, FileShape] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- what a district has
@@ -398,7 +401,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """A run told to people: everything a page, a mail or a terminal shows."""
+    """A run told to people: everything a page, a mail or a terminal shows. Of a `preview` the outcome is what would have been."""
 
     district: str
     district_name: str
@@ -417,3 +420,4 @@ class SyncReport:
     seconds: Mapping[str, float]
     history: tuple[SyncRun, ...] = ()
     error: str = ""
+    preview: bool = False

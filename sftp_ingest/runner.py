@@ -102,15 +102,17 @@ def report_of(engine: Engine, run_id: int) -> SyncReport:
     if district is None:
         raise DeliveryError(f"run {run_id} belongs to no district")
     held = ledger.hold_of(engine, run_id)
-    history = [each for each in ledger.runs(engine, run.district, limit=HISTORY) if each.state == "closed" and each.id <= run_id]
+    history = [
+        each for each in ledger.runs(engine, run.district, limit=HISTORY) if each.state == "closed" and each.outcome != "previewed" and each.id <= run_id
+    ]
     return summary.make(
         district=district,
         run=run,
         delivery=ledger.delivery(engine, run.delivery),
-        outcome=run.outcome or "failed",
+        outcome=run.preview.outcome if run.preview else run.outcome or "failed",
         findings=ledger.findings(engine, run_id),
         counts=run.counts,
-        hold=held.hold if held else None,
+        hold=held.hold if held else run.preview.hold if run.preview else None,
         hold_state=held.state if held else "",
         seconds=run.seconds,
         history=history[::-1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -22,6 +23,10 @@ log = structlog.get_logger()
 
 _SOONEST_SECONDS = 0.2
 """A home that is still busy is not looked at more often than this."""
+
+
+ATTENDANCE_KEPT = timedelta(days=183)
+"""Clever keeps attendance for six months past its date: contract 1.9."""
 
 
 def overdue_since(engine: Engine, config: Config, district: District, now: datetime) -> datetime | None:
@@ -54,6 +59,7 @@ class Sweeps:
         seconds = self._config.runs.sweep_seconds
         self._scheduler.add_job(self._look_at_all, "interval", seconds=seconds, next_run_time=datetime.now(UTC), id="homes", coalesce=True)
         self._scheduler.add_job(self._notice_overdue, "interval", seconds=seconds, next_run_time=datetime.now(UTC), id="overdue", coalesce=True)
+        self._scheduler.add_job(self._forget_attendance, "interval", days=1, next_run_time=datetime.now(UTC), id="attendance", coalesce=True)
         self._scheduler.start()
 
     def stop(self) -> None:
@@ -79,33 +85,39 @@ class Sweeps:
         self._wake_runner()
 
     def _look(self, district: str) -> None:
-        """Seal the home if it is settled and holds anything new, else look again when it may be."""
-        home = self._config.homes / district
+        """Seal the home and its preview folder, each if it is settled and holds anything new, else look again when it may be."""
         known = ledger.district(self._engine, district)
-        if known is None or known.paused or not home.is_dir():
+        if known is None:
             return
+        home = self._config.homes / district
+        waits = [self._seal(district, home / inbox.PREVIEW, "preview"), None if known.paused else self._seal(district, home, "sftp")]
+        if soonest := [seconds for seconds in waits if seconds is not None]:
+            self._look_later(district, min(soonest))
+
+    def _seal(self, district: str, home: Path, origin: Literal["sftp", "preview"]) -> float | None:
+        """Seal what lies there if it is settled and new; otherwise the seconds until it may be, or None where there is nothing to wait for."""
+        if not home.is_dir():
+            return None
         now = time.time()
         quiet = self._config.settings(district).settle_seconds
         settled = inbox.settled(home, quiet, now)
         if settled is None:
             state = inbox.state(home)
-            if state.files or state.uploading:
-                self._look_later(district, state.last_activity + quiet - now)
-            return
-        previous = ledger.last_delivery(self._engine, district)
+            return state.last_activity + quiet - now if state.files or state.uploading else None
+        previous = ledger.last_delivery(self._engine, district, preview=origin == "preview")
         if previous is not None and previous.signature == settled.signature:
-            return
+            return None
         try:
-            delivery = inbox.seal(home, self._config.deliveries, district, settled, datetime.now(UTC), previous)
+            delivery = inbox.seal(home, self._config.deliveries, district, settled, datetime.now(UTC), previous, origin)
         except (OSError, ConfigError) as fault:
             log.error("seal_failed", district=district, error=fault.strerror if isinstance(fault, OSError) else str(fault))
-            return
+            return None
         if delivery is None:
-            self._look_later(district, quiet)
-            return
+            return quiet
         run = ledger.record(self._engine, delivery, datetime.now(UTC))
-        log.info("delivery_sealed", district=district, delivery=delivery.id, files=len(delivery.files), run=run)
+        log.info("delivery_sealed", district=district, delivery=delivery.id, origin=origin, files=len(delivery.files), run=run)
         self._wake_runner()
+        return None
 
     def _adopt(self) -> None:
         """Record deliveries that a killed daemon sealed and could not record any more. Raises StoreError where the database does not answer."""
@@ -115,6 +127,16 @@ class Sweeps:
                 if delivery.id not in recorded:
                     run = ledger.record(self._engine, delivery, datetime.now(UTC))
                     log.warning("delivery_adopted", district=district.id, delivery=delivery.id, run=run)
+
+    def _forget_attendance(self) -> None:
+        """Delete attendance that is older than Clever keeps it."""
+        try:
+            forgotten = ledger.forget_attendance(self._engine, (datetime.now(UTC) - ATTENDANCE_KEPT).date())
+        except StoreError as fault:
+            log.error("ledger_unreachable", error=str(fault))
+            return
+        if forgotten:
+            log.info("attendance_forgotten", records=forgotten)
 
     def _notice_overdue(self) -> None:
         """Log a district once when it becomes overdue, and once when it no longer is."""
@@ -143,7 +165,7 @@ def state_of(engine: Engine, config: Config, district: District, now: datetime) 
         return "overdue"
     if ledger.holds(engine, district.id, "open"):
         return "on_hold"
-    last = next((run for run in ledger.runs(engine, district.id, limit=5) if run.state == "closed"), None)
+    last = next((run for run in ledger.runs(engine, district.id, limit=20) if run.state == "closed" and run.outcome != "previewed"), None)
     if last is None:
         return "new"
     if last.outcome == "refused":

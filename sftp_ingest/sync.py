@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 import pyarrow as pa
@@ -16,7 +17,7 @@ from sqlalchemy import Engine
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
-from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Roster, SyncRun, Verdict
+from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Preview, Roster, SyncRun, Verdict
 from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
@@ -24,6 +25,9 @@ log = structlog.get_logger()
 
 Progress = Callable[[str], None]
 """Told the name of each stage as it begins."""
+
+Attendance = Callable[[str, str], pd.DataFrame]
+"""First and last date → the attendance that a district has between them, both included."""
 
 _OF_FILE: Mapping[str, tuple[str, ...]] = {
     "students": ("students", "contacts"),
@@ -68,10 +72,14 @@ def plan(
     now: Roster,
     *,
     before: Mapping[str, FileShape] | None = None,
+    attendance: Attendance | None = None,
     approved: str = "",
     stages: Stages | None = None,
 ) -> Plan:
-    """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files."""
+    """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
+
+    `attendance` is asked for the attendance held now between two dates, where the delivery tells of any.
+    """
     stages = stages or Stages()
     format = formats.of(delivery, settings.format)
     rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
@@ -80,17 +88,18 @@ def plan(
     with stages.stage("validate"):
         verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
     if verdict.refused:
-        return Plan("refused", verdict.findings, _counts(verdict, now, None, None), None, None, frames.shapes)
+        return Plan("refused", verdict.findings, _counts(verdict, rules, now, None, None), None, None, frames.shapes)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
     with stages.stage("compare"):
-        change_set = diff.compare(now, assembled.roster, assembled.seen)
+        now = _with_attendance(now, assembled.roster, attendance)
+        change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
     with stages.stage("review"):
         review = holds.review(change_set, now, settings.limits, shrunk=_shrunk(verdict, rules), approved=approved)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
         findings=verdict.findings + change_set.findings,
-        counts=_counts(verdict, now, change_set, review),
+        counts=_counts(verdict, rules, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
         shapes={**(before or {}), **frames.shapes},  # of a file that was not sent tonight, the form it had
@@ -107,15 +116,28 @@ def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress
         raise DeliveryError(f"run {run.id} has no delivery {run.delivery}")
     applied = ledger.last_applied(engine, run.district)
     stages = Stages(progress or (lambda stage: None))
-    if applied is not None and applied[0].received_at > delivery.received_at:
+    preview = delivery.origin == "preview"
+    if not preview and applied is not None and applied[0].received_at > delivery.received_at:
         with database.writing(engine) as connection:
             ledger.close(connection, run.id, "superseded", datetime.now(UTC), {}, {}, ())
         return "superseded"
     with stages.stage("roster"), database.reading(engine) as connection:
         now = rosters.current(connection, run.district)
-    planned = plan(delivery, settings, now, before=applied[1] if applied else None, approved=run.approved_digest, stages=stages)
+    planned = plan(
+        delivery,
+        settings,
+        now,
+        before=applied[1] if applied else None,
+        attendance=partial(attendance_held, engine, run.district),
+        approved=run.approved_digest,
+        stages=stages,
+    )
     moment = datetime.now(UTC)
     with database.writing(engine) as connection:
+        if preview:
+            would = Preview(planned.outcome, planned.hold)
+            ledger.close(connection, run.id, "previewed", moment, planned.counts, stages.seconds, planned.findings, preview=would)
+            return "previewed"
         if planned.flowing is not None:
             with stages.stage("apply"):
                 upserter.apply(connection, run.district, run.id, planned.flowing, moment)
@@ -130,30 +152,46 @@ def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress
     return planned.outcome
 
 
+def attendance_held(engine: Engine, district: str, first: str, last: str) -> pd.DataFrame:
+    """The attendance that the district has between two dates, both included."""
+    with database.reading(engine) as connection:
+        return rosters.attendance(connection, district, first, last)
+
+
+def _with_attendance(now: Roster, wanted: Roster, attendance: Attendance | None) -> Roster:
+    """The roster with as much of its attendance as tonight's can be compared with: years of it are never read."""
+    told = wanted.entities.get("attendance")
+    if attendance is None or told is None or told.empty:
+        return now
+    dates = told["date"].to_list()
+    return Roster({**now.entities, "attendance": attendance(min(dates), max(dates))})
+
+
 def _known(now: Roster) -> dict[str, validator.Ids]:
     """The district's ids, of the tables that others refer to."""
     known = {}
-    for name in ("schools", "teachers", "students", "sections"):
+    for name in ("schools", "teachers", "staff", "students", "sections"):
         frame = now.entities[name]
-        ids = frame[ENTITIES[name].key[0]]
-        known[name] = validator.Ids(
-            standing=pa.array(ids[frame["active"].to_numpy(dtype=bool)].to_list(), pa.string()), ever=pa.array(ids.to_list(), pa.string())
-        )
+        ids = arrow.array_of(frame[ENTITIES[name].key[0]])
+        active = pa.array(frame["active"].to_numpy(dtype=bool))
+        sources = arrow.array_of(frame["source"]) if "source" in frame.columns else pa.array([""] * len(frame), pa.string())
+        known[name] = validator.Ids(standing=ids.filter(active), sources=sources.filter(active), ever=ids)
     return known
 
 
 def _shrunk(verdict: Verdict, rules: contract.Contract) -> set[str]:
     """The entities whose file came without a column that it had before."""
-    files = {each.file for each in verdict.findings if each.code == "header_gone"}
-    tables = [table.name for table in rules.tables.values() if table.file in files]
+    files = {each.file.lower() for each in verdict.findings if each.code == "header_gone"}
+    tables = [table.records for table in rules.tables.values() if table.file in files]
     return {entity for name in tables for entity in _OF_FILE.get(name, (name,))}
 
 
-def _counts(verdict: Verdict, now: Roster, change_set: ChangeSet | None, review: holds.Review | None) -> dict[str, Counts]:
+def _counts(verdict: Verdict, rules: contract.Contract, now: Roster, change_set: ChangeSet | None, review: holds.Review | None) -> dict[str, Counts]:
     """What the delivery does to every entity; what waits is counted as waiting, and not as done."""
     counts = {}
     for name in ENTITIES:
-        rows, rejected = verdict.rows.get(name, 0), verdict.rejected.get(name, 0)
+        tables = [table.name for table in rules.of(name)]
+        rows, rejected = (sum(told.get(table, 0) for table in tables) for told in (verdict.rows, verdict.rejected))
         if change_set is None or review is None or name not in change_set.changes:
             active = now.entities[name]["active"].sum() if name in now.entities else 0
             counts[name] = Counts(existing=int(active), rows=rows, rejected=rejected, unchanged=int(active))

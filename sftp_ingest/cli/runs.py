@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +15,8 @@ from sftp_ingest import runner
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, HtmlOption, JsonOption, RunArgument
 from sftp_ingest.config import Settings
-from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import inbox
-from sftp_ingest.model import Counts, DeliveredFile, Delivery, District, FileShape, Roster, SyncReport, SyncRun
+from sftp_ingest.model import Counts, Delivery, District, FileShape, Roster, SyncReport, SyncRun
 from sftp_ingest.report import pages, summary, text
 from sftp_ingest.store import database, ledger
 
@@ -38,7 +37,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Validate any folder of CSV files; changes nothing, and needs no database unless --against names a district."""
-    delivery = _as_delivery(folder)
+    delivery = inbox.as_delivery(folder, datetime.now(UTC))
     if against:
         here = shared.opened(config_path)
         district = shared.known(here.engine, against)
@@ -61,8 +60,7 @@ def sync(
     here = shared.opened(config_path)
     found = shared.known(here.engine, district)
     if dry_run:
-        return _tell(_planned(_as_delivery(folder), found, here.config.settings(district), here), html, as_json)
-    _as_delivery(folder)
+        return _tell(_planned(inbox.as_delivery(folder, datetime.now(UTC)), found, here.config.settings(district), here), html, as_json)
     delivery = inbox.copy_in(folder, here.config.deliveries, district, datetime.now(UTC))
     run_id = ledger.record(here.engine, delivery, datetime.now(UTC))
     return see_through(here, run_id, html, as_json)
@@ -138,17 +136,6 @@ def report(run: RunArgument, html: HtmlOption = None, config_path: ConfigOption 
     return None
 
 
-def _as_delivery(folder: Path) -> Delivery:
-    """The folder's CSV files as a delivery that nobody sealed. Raises ConfigError where it is no folder, or holds none."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() == ".csv")
-    if not paths:
-        raise ConfigError(f"{folder} holds no .csv file")
-    files = tuple(DeliveredFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
-    return Delivery("", "", datetime.now(UTC), folder, files, "folder")
-
-
 def _planned(delivery: Delivery, district: District, settings: Settings, here: shared.Opened | None, *, strict: bool = False) -> SyncReport:
     """The report of what the delivery would do to the district's roster, or to an empty one."""
     from sftp_ingest import sync  # pandas and pandera take two seconds that other commands need not wait
@@ -164,7 +151,8 @@ def _planned(delivery: Delivery, district: District, settings: Settings, here: s
                 now = rosters.current(connection, district.id)
             applied = ledger.last_applied(here.engine, district.id)
             before = dict(applied[1]) if applied else None
-        plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, stages=stages)
+        held = partial(sync.attendance_held, here.engine, district.id) if here else None
+        plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, attendance=held, stages=stages)
     return summary.make(
         district=district, run=None, delivery=delivery, outcome=plan.outcome, findings=plan.findings, counts=plan.counts, hold=plan.hold, seconds=stages.seconds
     )

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from sftp_ingest.errors import ConfigError, DeliveryError
 from sftp_ingest.model import DeliveredFile, Delivery
@@ -23,13 +24,20 @@ PART_PREFIX = ".upload-"
 """What the server names a file that its client has not closed yet."""
 REPORTS = "reports"
 """The folder of a home that is ours to write and the district's to read."""
+PREVIEW = "preview"
+"""The folder of a home that is a home in small: what lies there is told in full and never applied."""
+SIDE_FOLDERS = (
+    *("customcontacts", "customsections", "customstudents", "customteachers", "extensionfields", "preferred-sis-data"),
+    *("oneroster", "oneroster11", "oneroster12"),
+)
+"""The folders of a home whose files belong to its delivery: contract 1.9."""
 RECORD = "delivery.json"
 """What a sealed folder says of itself; a file that a client gives this name is never sealed."""
 
 
 @dataclass(frozen=True)
 class HomeFile:
-    """One visible file in the top folder of a home; `size` in bytes."""
+    """One visible file of a home, in its top folder or, as `folder/name`, in one of the side folders; `size` in bytes."""
 
     name: str
     inode: int
@@ -51,27 +59,32 @@ class HomeState:
 
 
 def state(home: Path) -> HomeState:
-    """What lies in `home` now; a home that does not exist yet is an empty one. Sub-folders and hidden files are not looked at."""
+    """What lies in `home` now; a home that does not exist yet is an empty one. Other sub-folders and hidden files are not looked at."""
     files: list[HomeFile] = []
     activity = [0.0]
     uploading = False
-    try:
-        activity.append(home.stat().st_mtime)
-        names = sorted(path.name for path in home.iterdir())
-    except FileNotFoundError:
-        names = []
-    for name in names:
+    for folder in ("", *SIDE_FOLDERS):
         try:
-            facts = (home / name).lstat()
-        except FileNotFoundError:  # renamed or removed while we looked; the home's own time tells of it
+            if folder and not stat.S_ISDIR((home / folder).lstat().st_mode):
+                continue
+            times = (home / folder).stat()
+            names = sorted(path.name for path in (home / folder).iterdir())
+        except FileNotFoundError:
             continue
-        part = name.startswith(PART_PREFIX)
-        visible = stat.S_ISREG(facts.st_mode) and not name.startswith(".") and name != RECORD
-        uploading = uploading or part
-        if visible:
-            files.append(HomeFile(name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
-        if part or visible:
-            activity.append(facts.st_ctime)  # a client may set the modification time to last year, never the change time
+        if not folder or names:
+            activity.append(times.st_mtime)
+        for name in names:
+            try:
+                facts = (home / folder / name).lstat()
+            except FileNotFoundError:  # renamed or removed while we looked; the folder's own time tells of it
+                continue
+            part = name.startswith(PART_PREFIX)
+            visible = stat.S_ISREG(facts.st_mode) and not name.startswith(".") and (name != RECORD or bool(folder))
+            uploading = uploading or part
+            if visible:
+                files.append(HomeFile(f"{folder}/{name}" if folder else name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+            if part or visible:
+                activity.append(facts.st_ctime)  # a client may set the modification time to last year, never the change time
     return HomeState(tuple(files), max(activity), uploading, _signature(files))
 
 
@@ -83,7 +96,9 @@ def settled(home: Path, quiet_seconds: float, now: float) -> HomeState | None:
     return seen
 
 
-def seal(home: Path, deliveries: Path, district: str, state: HomeState, now: datetime, previous: Delivery | None) -> Delivery | None:
+def seal(
+    home: Path, deliveries: Path, district: str, state: HomeState, now: datetime, previous: Delivery | None, origin: Literal["sftp", "preview"] = "sftp"
+) -> Delivery | None:
     """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says.
 
     What was linked can never change, because every upload is a new inode. `previous` tells which files the district sent again.
@@ -93,6 +108,7 @@ def seal(home: Path, deliveries: Path, district: str, state: HomeState, now: dat
         files = []
         try:
             for file in state.files:
+                (folder / file.name).parent.mkdir(mode=0o700, exist_ok=True)
                 os.link(home / file.name, folder / file.name, follow_symlinks=False)
             if _disturbed(home, state):
                 return None
@@ -108,28 +124,44 @@ def seal(home: Path, deliveries: Path, district: str, state: HomeState, now: dat
             raise
         if _disturbed(home, state):
             return None
-        delivery = Delivery(_id(folder), district, now, folder, tuple(files), "sftp", state.signature)
+        delivery = Delivery(_id(folder), district, now, folder, tuple(files), origin, state.signature)
         return _close(delivery)
 
 
 def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Delivery:
-    """A delivery made of copies of the .csv files in `source`, for files that came another way than SFTP.
+    """A delivery made of copies of the files in `source` that `as_delivery` finds, for files that came another way than SFTP.
 
     Raises ConfigError where `source` is no folder or holds no such file.
     """
-    if not source.is_dir():
-        raise ConfigError(f"FOLDER: there is no folder {source}")
-    found = sorted(path for path in source.iterdir() if path.suffix.lower() == ".csv" and path.is_file() and not path.name.startswith("."))
-    if not found:
-        raise ConfigError(f"FOLDER: there is no .csv file in {source}")
+    names = _files_in(source)
     with _workshop(deliveries, district, now) as folder:
         files = []
-        for path in found:
-            copy = folder / path.name
-            shutil.copyfile(path, copy)
+        for name in names:
+            copy = folder / name
+            copy.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copyfile(source / name, copy)
             _sync(copy)
-            files.append(DeliveredFile(path.name, copy.stat().st_size, _sha256(copy)))
+            files.append(DeliveredFile(name, copy.stat().st_size, _sha256(copy)))
         return _close(Delivery(_id(folder), district, now, folder, tuple(files), "folder"))
+
+
+def as_delivery(source: Path, now: datetime) -> Delivery:
+    """The .csv files of a folder and of its side folders as a delivery that nobody sealed.
+
+    Raises ConfigError where `source` is no folder or holds no such file.
+    """
+    files = tuple(DeliveredFile(name, (source / name).stat().st_size, _sha256(source / name)) for name in _files_in(source))
+    return Delivery("", "", now, source, files, "folder")
+
+
+def _files_in(source: Path) -> list[str]:
+    if not source.is_dir():
+        raise ConfigError(f"FOLDER: there is no folder {source}")
+    folders = [source, *(source / each for each in SIDE_FOLDERS if (source / each).is_dir())]
+    found = [path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file() and not path.name.startswith(".")]
+    if not found:
+        raise ConfigError(f"FOLDER: there is no .csv file in {source}")
+    return sorted(str(path.relative_to(source)) for path in found)
 
 
 def sealed(deliveries: Path, district: str) -> list[Delivery]:
@@ -213,7 +245,8 @@ def _close(delivery: Delivery) -> Delivery:
     folder = delivery.folder
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     _sync(folder / RECORD)
-    _sync(folder)
+    for each in {(folder / file.name).parent for file in delivery.files} | {folder}:
+        _sync(each)
     final = folder.rename(folder.with_name(delivery.id))
     _sync(final.parent)
     return replace(delivery, folder=final)

@@ -24,7 +24,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, IngestError
-from sftp_ingest.intake.inbox import PART_PREFIX, REPORTS
+from sftp_ingest.intake.inbox import PART_PREFIX, PREVIEW, REPORTS
 from sftp_ingest.model import District
 
 Lookup = Callable[[str], District | None]
@@ -236,7 +236,7 @@ class Session(asyncssh.SSHServer):
         """Opens the home of the district whose key or password was good; a client may have sent another name since."""
         self.home = self.listener.config.homes / self._proven
         try:
-            for folder in (self.home, self.home / REPORTS):
+            for folder in (self.home, self.home / REPORTS, self.home / PREVIEW):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as fault:
             log.error("home_unavailable", district=self._proven, fault=fault.strerror)
@@ -471,7 +471,9 @@ class Home(asyncssh.SFTPServer):
         self._tell()
 
     def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
-        """Makes a folder."""
+        """Makes a folder; the one for previews is there already, and a client's script may make it all the same."""
+        if _names(path) == [PREVIEW]:
+            return
         with self._at(path, change=True) as (folder, name):
             os.mkdir(name, 0o700, dir_fd=folder)
 

@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 def leave_in_home(report: SyncReport, home: Path) -> Path:
-    """Write the report, and the same as `latest`, into the home's reports folder; returns the path of the HTML page.
+    """Write the report, and the same as `latest` or, of a preview, `latest-preview`, into the home's reports folder; returns the path of the HTML page.
 
     Every file appears whole or not at all. Reports of older runs than the newest 60 are removed. Raises OSError where the disk says no.
     """
@@ -36,7 +36,7 @@ def leave_in_home(report: SyncReport, home: Path) -> Path:
         "txt": text.plain(report),
         "json": json.dumps(summary.as_json(report), indent=2, ensure_ascii=False) + "\n",
     }
-    for name in (stem, "latest"):
+    for name in (stem, "latest-preview" if report.preview else "latest"):
         for form, content in forms.items():
             _write_whole(folder / f"{name}.{form}", content)
     _prune(folder)

@@ -112,7 +112,7 @@ def pictures(report: SyncReport) -> tuple[Picture, ...]:
 
 
 def _heading(report: SyncReport) -> str:
-    if report.run is None:
+    if report.run is None or report.preview:
         return "What would change"
     return {"successful": "What changed", "on_hold": "What changed, and what waits", "unchanged": "What the district has"}.get(report.outcome, "What was read")
 

@@ -66,7 +66,9 @@ def make(
     The run itself joins `history` with the outcome and counts given here, in its place or as the newest.
     """
     nights = {each.id: each for each in history}
-    if run is not None:
+    preview = run is not None and run.preview is not None
+    verdict = _verdict(outcome, findings, counts, hold, hold_state, real=run is not None and not preview)
+    if run is not None and not preview:
         nights[run.id] = replace(run, outcome=outcome, counts=counts)
     return SyncReport(
         district=district.id,
@@ -74,7 +76,7 @@ def make(
         run=run.id if run else None,
         delivery=delivery.id if delivery else run.delivery if run else "",
         outcome=outcome,
-        verdict=_verdict(outcome, findings, counts, hold, hold_state, real=run is not None),
+        verdict=f"Preview: {verdict[0].lower()}{verdict[1:]}" if preview else verdict,
         received_at=delivery.received_at if delivery else None,
         finished_at=run.finished_at if run else None,
         files=delivery.files if delivery else (),
@@ -86,6 +88,7 @@ def make(
         seconds=seconds or (run.seconds if run else {}),
         history=tuple(nights.values()),
         error=run.error if run else "",
+        preview=preview,
     )
 
 
@@ -96,6 +99,7 @@ def as_json(report: SyncReport) -> dict[str, Any]:
         "run": report.run,
         "delivery": report.delivery,
         "outcome": report.outcome,
+        "preview": report.preview,
         "verdict": report.verdict,
         "received_at": _instant(report.received_at),
         "finished_at": _instant(report.finished_at),
@@ -118,7 +122,9 @@ def as_json(report: SyncReport) -> dict[str, Any]:
 def tone(report: SyncReport) -> Tone:
     """How the report may look. Whatever waits for a person, or was withheld, takes the green away."""
     usual = _TONES[report.outcome]
-    return "attention" if usual != "bad" and (is_open(report) or _withheld(report.findings)) else usual
+    if usual != "bad" and (is_open(report) or _withheld(report.findings)):
+        return "attention"
+    return "calm" if report.preview and usual == "good" else usual
 
 
 def is_open(report: SyncReport) -> bool:
@@ -128,7 +134,7 @@ def is_open(report: SyncReport) -> bool:
 
 def told(report: SyncReport) -> tuple[Told, ...]:
     """The causes of the report in sentences, in its order."""
-    done = report.run is not None and report.outcome in _APPLIED
+    done = report.run is not None and not report.preview and report.outcome in _APPLIED
     return tuple(_told(cause, group, done=done) for cause, group in zip(report.causes, _groups(report.findings), strict=True))
 
 
@@ -141,6 +147,8 @@ def entities(report: SyncReport) -> dict[str, Counts]:
 
 def hold_advice(report: SyncReport) -> str:
     """What a person does about the hold, or what became of it."""
+    if report.preview:
+        return "Nothing waits: this was a preview. Sent for good, it would wait for a person."
     return HOLD_ADVICE if is_open(report) else f"This hold is {report.hold_state}; nothing of it waits any more."
 
 

@@ -1,4 +1,4 @@
-"""Clever's files become the roster that they describe: people, sections, memberships, and what Clever derives from them."""
+"""Clever's files become the roster that they describe: people, sections, memberships, contacts and attendance."""
 
 from __future__ import annotations
 
@@ -23,25 +23,81 @@ NAME = "clever"
 
 
 def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
-    """The wanted roster. Entities whose file was not sent are absent from it: nothing is known of them tonight."""
-    entities: dict[str, pd.DataFrame] = {}
-    for name in ("schools", "teachers", "students", "enrollments"):
-        entities[name] = _entity(name, contract.tables[name], verdict.tables[name])
-    entities["sections"], entities["terms"], entities["courses"] = _sections(contract.tables["sections"], verdict.tables["sections"])
-    entities["section_teachers"] = _section_teachers(verdict.tables["sections"])
+    """The wanted roster. Entities of which no file was sent are absent from it: nothing is known of them tonight."""
+    sent = {records: [table for table in contract.of(records) if table.name in verdict.tables] for records in _KINDS}
+    entities = {name: _entity(name, verdict, sent[name]) for name in ("schools", "teachers", "students", "enrollments", "attendance") if sent[name]}
+    sections = [(table, verdict.tables[table.name]) for table in sent["sections"]]
+    entities["sections"], entities["terms"], entities["courses"] = _sections(sections)
+    entities["section_teachers"] = _section_teachers(_rows_of([frame for _, frame in sections]))
     entities["contacts"] = _contacts(verdict.tables["students"])
-    if "staff" in verdict.tables:
-        entities["staff"] = _staff(contract.tables["staff"], verdict.tables["staff"])
-    return Assembled(Roster({name: entities[name] for name in ENTITIES if name in entities}), _seen(verdict))
+    if sent["contacts"]:
+        entities["contacts"] = _first_of([entities["contacts"], _named_contacts(_entity("contacts", verdict, sent["contacts"]), verdict, sent["contacts"])])
+    if sent["staff"]:
+        entities["staff"] = _first_of([_staff(table, verdict.tables[table.name]) for table in sent["staff"]])
+    if "attendance" in entities:
+        entities["attendance"] = _attendance(entities["attendance"])
+    for table in contract.tables.values():
+        if table.extends in entities:
+            entities[table.extends] = _extended(entities[table.extends], table, verdict, now)
+    covered = {name: frozenset(table.source for table in tables) for name, tables in sent.items() if len(contract.of(name)) > 1 and tables}
+    covered["section_teachers"] = covered["sections"]
+    covered["contacts"] = frozenset({"", *(table.source for table in sent["contacts"])})
+    return Assembled(Roster({name: entities[name] for name in ENTITIES if name in entities}), _seen(verdict, contract), covered)
 
 
-def _entity(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+_KINDS = ("schools", "teachers", "students", "staff", "sections", "enrollments", "contacts", "attendance")
+
+
+def _entity(name: str, verdict: Verdict, tables: Sequence[Table]) -> pd.DataFrame:
+    """The records of all files of a kind, those of the files that count most first."""
+    return _first_of([_records(name, table, verdict.tables[table.name]) for table in tables])
+
+
+def _records(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a key, under the roster's names; columns that were not sent are blank."""
-    key = list(table.key)
-    frame = frame[~frame.duplicated(key)]
+    if table.key:
+        frame = frame[~frame.duplicated(list(table.key))]
     columns = {each.to: frame[each.column] for each in table.fields if each.column in frame.columns and each.to and not table.repeats(each.column)}
     columns["ext"] = _ext(frame)
+    if table.source:
+        columns["source"] = pd.Series(pd.array(pa.repeat(table.source, len(frame)), dtype=TEXT), index=frame.index)
+    if table.source == "custom" and name == "teachers":  # contract 1.9: the number of a custom teacher is his id
+        columns["number"] = columns["sis_id"]
     return _shaped(ENTITIES[name].columns, columns, len(frame))
+
+
+def _first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _rows_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of several files; a column that one of them does not have is blank there."""
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True).fillna("")
+
+
+def _extended(records: pd.DataFrame, table: Table, verdict: Verdict, now: Roster) -> pd.DataFrame:
+    """The records with the columns of their file under extensionfields/; what their own file says goes before it (contract 1.7).
+
+    Where that file was not sent tonight nothing is known of its columns, and what the roster has of them stays.
+    """
+    entity = ENTITIES[table.extends]
+    own = entity.key[0]
+    if table.name in verdict.tables:
+        frame = verdict.tables[table.name]
+        further = dict(zip(frame[table.key[0]].to_list(), _ext(frame).to_list(), strict=True))
+    elif table.name in verdict.gone:
+        columns = {column.removeprefix("ext.") for column in verdict.gone[table.name].columns}
+        held = now.entities[entity.name]
+        there = held[(held["ext"] != "").to_numpy(dtype=bool)]
+        kept = ({name: value for name, value in json.loads(text).items() if name in columns} for text in there["ext"])
+        further = {key: json.dumps(each, ensure_ascii=False) for key, each in zip(there[own].to_list(), kept, strict=True) if each}
+    else:
+        return records
+    merged = [
+        json.dumps(dict(sorted((json.loads(further[key]) | (json.loads(text) if text else {})).items())), ensure_ascii=False) if further.get(key) else text
+        for key, text in zip(records[own].to_list(), records["ext"].to_list(), strict=True)
+    ]
+    return records.assign(ext=pd.array(merged, dtype=TEXT))
 
 
 def _shaped(names: Sequence[str], columns: Mapping[str, pd.Series], length: int) -> pd.DataFrame:
@@ -63,14 +119,17 @@ def _ext(frame: pd.DataFrame) -> pd.Series:
 # ---------------------------------------------------------------- sections, and what is derived from them
 
 
-def _sections(table: Table, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _sections(sent: Sequence[tuple[Table, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Sections, terms and courses. Clever has no files for the last two: they are what the sections name (contract 1.8)."""
-    frame = frame.assign(term_id=_derived_id(frame, TERM_COLUMNS), course_id=_derived_id(frame, COURSE_COLUMNS))
-    sections = _entity("sections", table, frame)
-    sections = sections.assign(term_id=frame["term_id"].array, course_id=frame["course_id"].array)
-    terms = _distinct(frame, "term_id", {"term_id": "term_id", "term_name": "name", "term_start": "start_date", "term_end": "end_date"})
-    courses = _distinct(frame, "course_id", {"course_id": "course_id", "course_name": "name", "course_number": "number", "course_description": "description"})
-    return sections, _shaped(ENTITIES["terms"].columns, terms, len(terms)), _shaped(ENTITIES["courses"].columns, courses, len(courses))
+    frames = [frame.assign(term_id=_derived_id(frame, TERM_COLUMNS), course_id=_derived_id(frame, COURSE_COLUMNS)) for _, frame in sent]
+    sections = [
+        _records("sections", table, frame).assign(term_id=frame["term_id"].array, course_id=frame["course_id"].array)
+        for (table, _), frame in zip(sent, frames, strict=True)
+    ]
+    every = _rows_of(frames)
+    terms = _distinct(every, "term_id", {"term_id": "term_id", "term_name": "name", "term_start": "start_date", "term_end": "end_date"})
+    courses = _distinct(every, "course_id", {"course_id": "course_id", "course_name": "name", "course_number": "number", "course_description": "description"})
+    return _first_of(sections), _shaped(ENTITIES["terms"].columns, terms, len(terms)), _shaped(ENTITIES["courses"].columns, courses, len(courses))
 
 
 def _derived_id(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
@@ -113,7 +172,7 @@ def _section_teachers(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _staff(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a person, with the schools of all rows; the first in order stands as school_id."""
-    staff = _entity("staff", table, frame)
+    staff = _records("staff", table, frame)
     schools = frame.groupby("staff_id", sort=False)["school_id"].agg(lambda each: sorted(set(each)))
     of_person = [schools[person] for person in staff["sis_id"]]
     return staff.assign(
@@ -175,17 +234,40 @@ def _contact_ids(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.array(ids, dtype=TEXT), index=rows.index)
 
 
+def _named_contacts(contacts: pd.DataFrame, verdict: Verdict, tables: Sequence[Table]) -> pd.DataFrame:
+    """Contacts of customcontacts/, whose file has first and last names in columns of their own; their id is the one that was sent."""
+    frames = [verdict.tables[table.name] for table in tables]
+    names = [f"{first} {last}" for frame in frames for first, last in zip(frame["first_name"].to_list(), frame["last_name"].to_list(), strict=True)]
+    return contacts.assign(name=pd.array(names, dtype=TEXT), sis_id=contacts["contact_id"])
+
+
+# ---------------------------------------------------------------- attendance
+
+
+def _attendance(records: pd.DataFrame) -> pd.DataFrame:
+    """One row an id; a row without one is told by student, date, section and type, which is *section* where a section is named (contract 1.9)."""
+    kind = [kind or ("section" if section else "daily") for kind, section in zip(records["type"].to_list(), records["section_id"].to_list(), strict=True)]
+    records = records.assign(type=pd.array(kind, dtype=TEXT))
+    parts = (records[column].to_list() for column in ("attendance_id", "student_id", "date", "section_id", "type"))
+    ids = [sent or "~" + _digest(*others) for sent, *others in zip(*parts, strict=True)]
+    records = records.assign(attendance_id=pd.array(ids, dtype=TEXT))
+    return records.sort_values(list(records.columns)).drop_duplicates("attendance_id", ignore_index=True)
+
+
 # ---------------------------------------------------------------- keys of rejected rows
 
 
-def _seen(verdict: Verdict) -> dict[str, pd.DataFrame]:
+def _seen(verdict: Verdict, contract: Contract) -> dict[str, pd.DataFrame]:
     """Keys by entity. What a rejected row would have said of contacts, co-teachers, terms and courses is unknown, so all of them are spoken for."""
-    seen: dict[str, pd.DataFrame] = {}
+    parts: dict[str, list[pd.DataFrame]] = {}
     for name, frame in verdict.seen.items():
-        entity = ENTITIES[name]
-        seen[name] = frame.set_axis(list(entity.key), axis=1) if len(entity.key) == 1 else frame[list(entity.key)]
+        table = contract.tables[name]
+        if table.key and table.records in ENTITIES:
+            entity = ENTITIES[table.records]
+            parts.setdefault(entity.name, []).append(frame.set_axis(list(entity.key), axis=1) if len(entity.key) == 1 else frame[list(entity.key)])
     for name, source in (("contacts", "students"), ("section_teachers", "sections")):
         parent, other = ENTITIES[name].key
-        keys = seen[source].iloc[:, 0].array
-        seen[name] = pd.DataFrame({parent: keys, other: pd.array(np.full(len(keys), None), dtype=TEXT)})
-    return seen
+        for frame in parts[source]:
+            keys = frame.iloc[:, 0].array
+            parts.setdefault(name, []).append(pd.DataFrame({parent: keys, other: pd.array(np.full(len(keys), None), dtype=TEXT)}))
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}

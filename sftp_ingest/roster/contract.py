@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import sftp_ingest
 from sftp_ingest.errors import ContractError
 
-TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone")
+TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone", "attendance", "attendance_type")
 FORMAT = "format.toml"
 """Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""
 

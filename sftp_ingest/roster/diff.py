@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
 
 Positions = npt.NDArray[np.int64]
 
@@ -53,12 +53,15 @@ class _Side:
         return self.missing & ~self.kept
 
 
-def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame]) -> ChangeSet:
+def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], covered: Mapping[str, Collection[str]] = {}) -> ChangeSet:
     """All differences. `seen` are the keys of rejected rows, by entity: none of them has left (law 1); a null speaks for any value.
 
-    Entities that `wanted` does not have are left alone. The order of rows means nothing, neither here nor there.
+    Entities that `wanted` does not have are left alone, and so are records of a source that is not `covered` tonight, where an entity
+    says what is. The order of rows means nothing, neither here nor there.
     """
     sides = {name: _side(entity, now, wanted.entities[name]) for name, entity in ENTITIES.items() if name in wanted.entities}
+    for name, sources in covered.items():
+        _keep_uncovered(sides, name, sources)
     findings = [found for name, side in sides.items() for found in _keep_seen(side, seen.get(name))]
     _end_memberships(sides)
     findings += _keep_parents(sides, now)
@@ -81,28 +84,36 @@ def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
     before = _table(held, entity.columns) if held is not None else pa.table({column: pa.array([], pa.string()) for column in entity.columns})
     after = _table(wanted, entity.columns)
     active = held["active"].to_numpy(dtype=bool) if held is not None else np.zeros(0, dtype=bool)
-    keys, wanted_keys = key_of(before, entity.key), key_of(after, entity.key)
+    keys, wanted_keys = _key(before, entity), _key(after, entity)
     position = pc.index_in(wanted_keys, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     found = np.zeros(len(before), dtype=bool)
     found[position[position >= 0]] = True
-    return _Side(entity, before, after, active, position, active & ~found, np.zeros(len(before), dtype=bool))
+    missing = active & ~found & (not entity.incremental)
+    return _Side(entity, before, after, active, position, missing, np.zeros(len(before), dtype=bool))
+
+
+def _key(table: pa.Table, entity: Entity) -> pa.Array:
+    return key_of([table[column] for column in entity.key])
 
 
 def _table(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
     return pa.table({column: array_of(frame[column]) for column in columns})
 
 
-def key_of(table: pa.Table, key: Sequence[str]) -> pa.Array:
-    """One text a row that tells its key from every other: parts are joined behind their lengths, so that ("a", "bc") is not ("ab", "c")."""
-    parts = [table[column].combine_chunks() for column in key]
-    parts = [part.chunk(0) if isinstance(part, pa.ChunkedArray) else part for part in parts]
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return pc.binary_join_element_wise(pc.cast(pc.binary_length(first), pa.string()), ":", first, *parts[1:], "")
-
-
 # ---------------------------------------------------------------- who stays although missing
+
+
+def _keep_uncovered(sides: Mapping[str, _Side], name: str, sources: Collection[str]) -> None:
+    """Keep the records of files that were not sent tonight. A membership comes from the same folder as its section."""
+    side = sides[name]
+    if not side.missing.any():
+        return
+    if "source" in side.entity.values:
+        source = side.now["source"]
+    else:
+        sections = sides["sections"].now
+        source = sections["source"].take(pc.index_in(side.now["section_id"], value_set=sections["section_id"].combine_chunks()))
+    side.kept |= side.missing & ~is_in(pc.fill_null(source, ""), pa.array(list(sources), pa.string()))
 
 
 def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
@@ -112,8 +123,7 @@ def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
     blank = seen.isna()
     whole = seen[~blank.any(axis=1)]
     if len(whole):
-        table = pa.table({column: array_of(whole[column]) for column in side.entity.key})
-        side.kept |= side.missing & is_in(key_of(side.now, side.entity.key), key_of(table, side.entity.key))
+        side.kept |= side.missing & is_in(_key(side.now, side.entity), key_of([array_of(whole[column]) for column in side.entity.key]))
     by_name = side.kept.copy()
     for column in side.entity.key:
         others = [other for other in side.entity.key if other != column]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     Raises DeliveryError where a sealed file is gone or has changed since it was sealed.
     """
     found, chosen = _choose(delivery, contract, strict)
-    tables, unread, rows, shapes = {}, {}, {}, {}
+    tables, unread, rows, shapes, gone = {}, {}, {}, {}, {}
     for table in contract.tables.values():
         sealed = chosen.get(table.name)
         if sealed is None:
@@ -57,16 +57,19 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
                 found.append(finding("file_missing", table.file, strict=strict))
             elif before and table.file in before:
                 found.append(finding("file_gone", table.file, strict=strict))
+                gone[table.name] = before[table.file]
             continue
         file = _File(sealed.name, table, strict)
         if table.core and not sealed.resent:
             file.find("file_not_resent")
+        if table.deprecated:
+            file.find("file_deprecated", hint=f"{table.deprecated} has taken its place")
         _read(file, _bytes(delivery.folder / sealed.name, sealed), (before or {}).get(table.file))
         found.extend(file.findings)
         if file.frame is not None and file.unread is not None:
             tables[table.name], unread[table.name] = file.frame, file.unread
             rows[table.name], shapes[table.file] = file.rows, file.shape
-    return Frames(tables, tuple(found), unread, rows, shapes)
+    return Frames(tables, tuple(found), unread, rows, shapes, gone)
 
 
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
@@ -77,7 +80,7 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
     for sealed in delivery.files:
         table = by_name.get(sealed.name.lower())
         if table is None:
-            found.append(finding("file_unknown", sealed.name, strict=strict))
+            found.append(finding("file_unknown", sealed.name, hint=_belongs(sealed.name, by_name), strict=strict))
         else:
             candidates.setdefault(table, []).append(sealed)
     chosen = {}
@@ -89,6 +92,12 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
         if newest.name != newest.name.lower():
             found.append(finding("file_name_case", newest.name, strict=strict))
     return found, chosen
+
+
+def _belongs(name: str, known: Collection[str]) -> str:
+    """Where a file of this name would be read: Clever ignores one in the wrong folder without a word (contract 1.9)."""
+    places = [each for each in known if each.rpartition("/")[2] == name.lower().rpartition("/")[2]]
+    return f"it would be read as {' or '.join(places)}" if places else ""
 
 
 def _bytes(path: Path, sealed: DeliveredFile) -> bytes:
@@ -131,9 +140,11 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     frame = _frame(file, records)
     file.rows = len(frame) + len(records.faulty)
-    if file.rows == 0:
+    if file.rows == 0 and not file.table.may_be_empty:
         _tell_no_rows(file)
         return None
+    if file.rows == 0 and not file.table.incremental:
+        file.find("file_emptied")
     file.frame = _with_derived(file, frame)
     file.unread = _unread_keys(file.table, names, records.faulty)
     return None
@@ -151,8 +162,8 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
     if len(sent) > WIDEST or any(ord(letter) < 32 and letter != "\t" for letter in header):
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
-    names = [normalised(each) for each in sent]
     known = file.table.columns
+    names = [_named(each, file.table) for each in sent]
     if not set(names) & set(known):
         other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.split(each)} & set(known)), "")
         hint = (
@@ -181,6 +192,12 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
             if column not in columns:
                 file.find("header_gone", known[column].name if column in known else column, at=(line,))
     return columns
+
+
+def _named(header: str, table: Table) -> str:
+    """The column as compared. In a file that extends records whatever is not the key is the district's own."""
+    name = normalised(header)
+    return f"ext.{header.strip()}" if table.extends and name and name not in table.columns and not name.startswith("ext.") else name
 
 
 def _tell_rows(file: _File, records: lines.Records, before: FileShape | None, columns: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import Frames, Verdict
 from sftp_ingest.roster import values
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
 from sftp_ingest.roster.contract import Contract, Field, Reference, Table
 
 SHOWN_VALUES = 10
@@ -27,21 +27,22 @@ SHOWN_VALUES = 10
 SEPARATE_VALUES = 20
 """How many unknown parents are told one by one, each with the rows it takes along; the rest share a finding."""
 
-VOCABULARY = frozenset({"grade", "gender", "flag"})
+VOCABULARY = frozenset({"grade", "gender", "flag", "attendance", "attendance_type"})
 """Types whose cells may be shown: they say nothing of a person alone."""
 
 
 @dataclass(frozen=True)
 class Ids:
-    """Of one table: the ids that the district has now, and all that it ever had, those that left among them."""
+    """Of one kind of records: the ids that the district has now, with the source of each, and all that it ever had, those that left among them."""
 
     standing: pa.Array
+    sources: pa.Array
     ever: pa.Array
 
 
-_NO_IDS = Ids(pa.array([], pa.string()), pa.array([], pa.string()))
+_NO_IDS = Ids(pa.array([], pa.string()), pa.array([], pa.string()), pa.array([], pa.string()))
 
-_SINGULAR = {"schools": "school", "students": "student", "teachers": "teacher", "sections": "section"}
+_SINGULAR = {"schools": "school", "students": "student", "teachers": "teacher", "sections": "section", "staff": "staff"}
 
 
 @dataclass
@@ -82,6 +83,10 @@ class _Court:
     done: dict[str, _Rows] = field(default_factory=dict)
     unread: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
+    def of(self, records: str) -> list[_Rows]:
+        """The tables that hold records of a kind, as far as they have been judged."""
+        return [rows for rows in self.done.values() if rows.table.records == records]
+
     def find(self, code: str, rows: _Rows, column: str, mask: Mask, *, values: Sequence[str] = (), hint: str = "", cause: str = "") -> Finding:
         """Note a finding on the masked rows, and reject them where its severity says so."""
         found = finding(code, rows.file, column, rows.lines(mask), count=int(mask.sum()), values=values, hint=hint, cause=cause, strict=self.strict)
@@ -103,19 +108,24 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
         _check_cells(court, rows)
         for reference in table.references:
             _check_reference(court, rows, reference)
-        _check_keys(court, rows)
+        if table.key:
+            _check_keys(court, rows)
         if name == "students":
             _check_contacts(court, rows)
         court.done[name] = rows
+    for name, table in contract.tables.items():
+        if name in court.done and table.records:
+            _drop_overridden(court, court.done[name])
     _check_sections_have_students(court)
     return Verdict(
-        tables={name: rows.frame[rows.kept] for name, rows in court.done.items()},
+        tables={name: rows.frame if rows.kept.all() else rows.frame[rows.kept] for name, rows in court.done.items()},
         findings=tuple(court.findings),
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
         rejections={},
         refused=refuses(court.findings),
+        gone=frames.gone,
     )
 
 
@@ -191,18 +201,20 @@ def _like(pattern: str) -> Callable[[pd.Series], pd.Series]:
 
 def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     """Every cell of the column names a record that is believed tonight, or one that stands although its row was rejected."""
-    parent = court.done.get(reference.table)
-    if parent is None or reference.column not in rows.frame.columns:
+    parents = court.of(reference.table)
+    if not parents or reference.column not in rows.frame.columns:
         return
     names = {each.column: each.name for each in rows.table.fields}
     cells = rows.column(reference.column)
-    believed = parent.column(parent.table.key[0]).filter(pa.array(parent.kept))
-    rejected = parent.column(parent.table.key[0]).filter(pa.array(~parent.kept))
+    believed = [parent.column(parent.table.key[0]).filter(pa.array(parent.kept)) for parent in parents]
+    rejected = pa.concat_arrays([parent.column(parent.table.key[0]).filter(pa.array(~parent.kept)) for parent in parents])
     ids = court.known.get(reference.table, _NO_IDS)
-    seen = _seen(parent, court.unread[reference.table]).iloc[:, 0]
+    seen = pd.concat([_seen(parent, court.unread[parent.table.name]).iloc[:, 0] for parent in parents], ignore_index=True)
+    # of a file that was not delivered tonight nothing is known: what stands of it still stands
+    elsewhere = ids.standing.filter(pc.invert(pc.is_in(ids.sources, value_set=pa.array([parent.table.source for parent in parents]))))
     # a row whose id cannot be read may be anybody's: then all that stand are excused
     excused = ids.standing if seen.isna().any() else ids.standing.filter(pc.is_in(ids.standing, value_set=array_of(seen)))
-    known = pa.concat_arrays([believed, excused])
+    known = pa.concat_arrays([*believed, elsewhere, excused])
     wrong = ~is_in(cells, known) & pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
     if reference.also:
         wrong &= ~is_in(pc.utf8_lower(cells), pa.array(reference.also, pa.string()))
@@ -216,7 +228,7 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     wrong &= rows.kept
     inherited = wrong & is_in(cells, rejected)
     if inherited.any():
-        _reject_with_parents(court, rows, names[reference.column], cells, inherited, parent)
+        _reject_with_parents(court, rows, names[reference.column], cells, inherited, parents)
     unknown = wrong & ~inherited
     if unknown.any():
         if reference.column in rows.table.key:
@@ -224,15 +236,17 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
         _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, ids.standing]))
 
 
-def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Array, mask: Mask, parent: _Rows) -> None:
+def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Array, mask: Mask, parents: Sequence[_Rows]) -> None:
     """Rows whose parent was left out follow it, under the parent's own cause."""
-    at = np.flatnonzero(~parent.kept)
-    rejected = parent.column(parent.table.key[0]).take(pa.array(at))
-    causes = parent.cause[at]
-    position = pc.index_in(cells, value_set=rejected).fill_null(0).to_numpy(zero_copy_only=False)
-    of_row = np.where(mask, causes[position], 0)
-    for cause in np.unique(of_row[mask]).tolist():
-        court.find("parent_rejected", rows, column, of_row == cause, cause=parent.labels[cause - 1])
+    for parent in parents:
+        at = np.flatnonzero(~parent.kept)
+        rejected = parent.column(parent.table.key[0]).take(pa.array(at))
+        position = pc.index_in(cells, value_set=rejected).fill_null(-1).to_numpy(zero_copy_only=False)
+        here = mask & (position >= 0)
+        of_row = np.where(here, parent.cause[at][position] if len(at) else 0, 0)
+        for cause in np.unique(of_row[here]).tolist():
+            court.find("parent_rejected", rows, column, of_row == cause, cause=parent.labels[cause - 1])
+        mask = mask & ~here
 
 
 def _reject_unknown(court: _Court, rows: _Rows, reference: Reference, column: str, cells: pa.Array, mask: Mask, known: pa.Array) -> None:
@@ -265,11 +279,12 @@ def _resembling(value: str, known: pa.Array) -> str:
 def _check_keys(court: _Court, rows: _Rows) -> None:
     """One record a key. Repeated rows are harmless where nothing but the columns that may repeat differs."""
     table = rows.table
-    kept = np.flatnonzero(rows.kept)
+    kept = np.flatnonzero(rows.kept & more_than_once([rows.column(column) for column in table.key]))
+    if not len(kept):
+        return
     frame = rows.frame.iloc[kept]
-    codes = frame.groupby(list(table.key), sort=False).ngroup().to_numpy() if len(table.key) > 1 else pd.factorize(frame[table.key[0]])[0]
-    _, first = np.unique(codes, return_index=True)
-    first_of = first[codes] if len(codes) else codes
+    codes = frame.groupby(list(table.key), sort=False).ngroup().to_numpy()
+    first_of = np.unique(codes, return_index=True)[1][codes]
     later = np.flatnonzero(first_of != np.arange(len(codes)))
     if not len(later):
         return
@@ -291,7 +306,7 @@ def _check_keys(court: _Court, rows: _Rows) -> None:
             court.find(code, rows, column, mask)
 
     key = next(each.name for each in table.fields if each.column == table.key[0])
-    if table.name == "enrollments":
+    if table.records == "enrollments":
         return _drop_repeated(court, rows, kept[later])
     if not table.repeat:
         tell("id_duplicate", key, own)
@@ -312,6 +327,23 @@ def _drop_repeated(court: _Court, rows: _Rows, at: npt.NDArray[np.int64]) -> Non
     rows.frame, rows.cause = rows.frame[~mask], rows.cause[~mask]
 
 
+def _drop_overridden(court: _Court, rows: _Rows) -> None:
+    """Leave out records that a table of a lower rank has too, be its row valid or not: which of the two counts must not hang on a fault."""
+    table = rows.table
+    before = [each for each in court.of(table.records) if each.table.rank < table.rank]
+    if not before or not len(rows.frame):
+        return
+    taken = [_key(frame, table.key) for each in before for frame in (each.frame, court.unread[each.table.name].dropna())]
+    again = is_in(_key(rows.frame, table.key), pa.concat_arrays(taken))
+    if again.any():
+        court.find("record_overridden", rows, next(each.name for each in table.fields if each.column == table.key[0]), again)
+        rows.frame, rows.cause = rows.frame[~again], rows.cause[~again]
+
+
+def _key(frame: pd.DataFrame, key: Sequence[str]) -> pa.Array:
+    return key_of([array_of(frame[column]) for column in key])
+
+
 def _check_contacts(court: _Court, rows: _Rows) -> None:
     columns = [column for column in rows.frame.columns if column.startswith("contact_")]
     if "contact_name" not in columns:
@@ -326,12 +358,12 @@ def _check_contacts(court: _Court, rows: _Rows) -> None:
 
 def _check_sections_have_students(court: _Court) -> None:
     """Clever drops a section without a valid student (contract 1.4.4); here it is kept with a warning unless the district is strict."""
-    sections, enrollments = court.done.get("sections"), court.done.get("enrollments")
-    if sections is None or enrollments is None:
-        return
-    empty = sections.kept & ~is_in(sections.column("section_id"), enrollments.column("section_id"))
-    if empty.any():
-        court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
+    enrollments = court.of("enrollments")
+    for sections in court.of("sections") if enrollments else ():
+        taken = pa.concat_arrays([each.column("section_id") for each in enrollments])
+        empty = sections.kept & ~is_in(sections.column("section_id"), taken)
+        if empty.any():
+            court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
 
 
 def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:

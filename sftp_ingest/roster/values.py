@@ -29,6 +29,8 @@ _GENDERS: Mapping[str, str] = {
 
 _FLAGS: Mapping[str, str] = {"y": "Y", "yes": "Y", "true": "Y", "t": "Y", "1": "Y", "n": "N", "no": "N", "false": "N", "f": "N", "0": "N"}
 
+_ATTENDANCE: Mapping[str, str] = {"absent": "absent", "tardy": "tardy", "present": "present", "late": "tardy"}
+
 _ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ].*)?")
 _AMERICAN = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})(?: .*)?")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
@@ -48,6 +50,16 @@ def gender(text: str) -> str | None:
 def flag(text: str) -> str | None:
     """`Y`, `N`, or None."""
     return _FLAGS.get(text.lower())
+
+
+def attendance(text: str) -> str | None:
+    """`absent`, `tardy`, `present`, or None (contract 1.9)."""
+    return _ATTENDANCE.get(text.lower())
+
+
+def attendance_type(text: str) -> str | None:
+    """`daily`, `section`, or None (contract 1.9)."""
+    return text.lower() if text.lower() in ("daily", "section") else None
 
 
 def iso_date(text: str) -> str | None:
@@ -72,7 +84,14 @@ def has_short_year(text: str) -> bool:
     return match is not None and len(match.group(3)) == 2
 
 
-CANONICAL: Mapping[str, Callable[[str], str | None]] = {"grade": grade, "gender": gender, "flag": flag, "date": iso_date}
+CANONICAL: Mapping[str, Callable[[str], str | None]] = {
+    "grade": grade,
+    "gender": gender,
+    "flag": flag,
+    "date": iso_date,
+    "attendance": attendance,
+    "attendance_type": attendance_type,
+}
 """Type of a contract's field → what its text means; None where it means nothing."""
 
 UNKNOWN: Mapping[str, str] = {"grade": "Other"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, delete, exists, func, insert, or_, select, update
 
 from sftp_ingest.errors import ConfigError, HoldError, StoreError
 from sftp_ingest.findings import Finding, Reading
@@ -137,10 +137,12 @@ def deliveries(engine: Engine, district_id: str) -> list[Delivery]:
         return [_delivery(row) for row in connection.execute(_deliveries_of(district_id)).mappings()]
 
 
-def last_delivery(engine: Engine, district_id: str) -> Delivery | None:
-    """The delivery received last, or None."""
+def last_delivery(engine: Engine, district_id: str, *, preview: bool = False) -> Delivery | None:
+    """The delivery received last, previews not counted, or the last preview; None where there is none."""
+    origin = tables.deliveries.c.origin
     with reading(engine) as connection:
-        row = connection.execute(_deliveries_of(district_id).limit(1)).mappings().one_or_none()
+        query = _deliveries_of(district_id).where(origin == "preview" if preview else origin != "preview")
+        row = connection.execute(query.limit(1)).mappings().one_or_none()
     return _delivery(row) if row else None
 
 
@@ -281,6 +283,13 @@ def runs(engine: Engine, district: str | None = None, limit: int = 50) -> list[S
         query = query.where(tables.sync_runs.c.district_id == district)
     with reading(engine) as connection:
         return [_run(row) for row in connection.execute(query).mappings()]
+
+
+def forget_attendance(engine: Engine, before: date) -> int:
+    """Deletes the attendance of earlier dates, of all districts; how many records that were."""
+    table = tables.rosters["attendance"]
+    with writing(engine) as connection:
+        return connection.execute(delete(table).where(table.c.date < before.isoformat())).rowcount
 
 
 def running(engine: Engine) -> list[SyncRun]:

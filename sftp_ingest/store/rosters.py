@@ -21,23 +21,40 @@ _BLOCK_BYTES = 8 << 20
 
 
 def current(connection: Connection, district_id: str) -> Roster:
-    """All records of the district, those that left included: per entity a frame of Arrow text, absence "", and the boolean column `active`."""
+    """All records of the district, those that left included: per entity a frame of Arrow text, absence "", and the boolean column `active`.
+
+    Attendance is not among them: there may be years of it.
+    """
+    return Roster({entity.name: _read(connection, district_id, entity) for entity in ENTITIES.values() if not entity.incremental})
+
+
+def attendance(connection: Connection, district_id: str, first: str, last: str) -> pd.DataFrame:
+    """The district's attendance between two dates (`YYYY-MM-DD`), both included, as a frame like those of `current`."""
+    return _read(connection, district_id, ENTITIES["attendance"], (first, last))
+
+
+def _read(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None = None) -> pd.DataFrame:
     read = _from_postgresql if connection.dialect.name == "postgresql" else _from_sqlite
-    return Roster({entity.name: _frame(read(connection, district_id, entity)) for entity in ENTITIES.values()})
+    return _frame(read(connection, district_id, entity, dates))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_string(kind) else None)
 
 
-def _from_postgresql(connection: Connection, district_id: str, entity: Entity) -> pa.Table:
+def _from_postgresql(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None) -> pa.Table:
     columns = (*entity.columns, "active")
     given = {"district_id": district_id, **entity.fixed}
     # COPY takes no parameters, so psycopg quotes the values itself.
     statement = sql.SQL("COPY (SELECT {columns} FROM {table} WHERE {where}) TO STDOUT (FORMAT csv)").format(
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         table=sql.Identifier(entity.table),
-        where=sql.SQL(" AND ").join(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in given.items()),
+        where=sql.SQL(" AND ").join(
+            [
+                *(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in given.items()),
+                *([sql.SQL("date BETWEEN {} AND {}").format(*map(sql.Literal, dates))] if dates else []),
+            ]
+        ),
     )
     driver: Any = connection.connection.driver_connection
     sink = pa.BufferOutputStream()
@@ -55,13 +72,13 @@ def _from_postgresql(connection: Connection, district_id: str, entity: Entity) -
     )
 
 
-def _from_sqlite(connection: Connection, district_id: str, entity: Entity) -> pa.Table:
+def _from_sqlite(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None) -> pa.Table:
     columns = (*entity.columns, "active")
     given = {"district_id": district_id, **entity.fixed}
     told = ", ".join(f"ifnull(CAST(\"{name}\" AS TEXT), '')" for name in entity.columns)
-    where = " AND ".join(f'"{name}" = ?' for name in given)
+    where = " AND ".join([*(f'"{name}" = ?' for name in given), *(["date BETWEEN ? AND ?"] if dates else [])])
     driver: Any = connection.connection.driver_connection
-    cursor = driver.execute(f'SELECT {told}, active FROM "{entity.table}" WHERE {where}', tuple(given.values()))
+    cursor = driver.execute(f'SELECT {told}, active FROM "{entity.table}" WHERE {where}', (*given.values(), *(dates or ())))
     schema = _schema(columns)
     return pa.Table.from_batches(_batches(iter(lambda: cursor.fetchmany(_ROWS), []), schema), schema)
 

@@ -247,6 +247,53 @@ def test_a_folder_is_copied_in_as_a_delivery(tmp_path: Path, deliveries: Path) -
     assert inbox.sealed(deliveries, "springfield") == [replace(delivery)]
 
 
+def test_the_side_folders_of_a_home_are_sealed_with_it_and_others_are_not(home: Path, deliveries: Path) -> None:
+    upload(home, "students.csv", "a\n1\n")
+    for folder in ("customstudents", "oneroster", "mine", inbox.PREVIEW):
+        (home / folder).mkdir()
+        upload(home / folder, "students.csv", f"{folder}\n")
+    delivery = seal(home, deliveries)
+    assert [each.name for each in delivery.files] == ["students.csv", "customstudents/students.csv", "oneroster/students.csv"]
+    assert (delivery.folder / "customstudents" / "students.csv").read_text() == "customstudents\n"
+    assert inbox.sealed(deliveries, "springfield") == [delivery]
+    again = seal(home, deliveries, previous=delivery)
+    assert [each.resent for each in again.files] == [False, False, False]
+
+
+def test_an_open_upload_in_a_side_folder_keeps_the_home_from_settling(home: Path) -> None:
+    upload(home, "students.csv", "a\n1\n")
+    (home / "customstudents").mkdir()
+    (home / "customstudents" / f"{inbox.PART_PREFIX}0123").write_text("half")
+    assert inbox.settled(home, 0, 1e12) is None
+
+
+def test_a_link_in_place_of_a_side_folder_leads_nowhere(home: Path, tmp_path: Path) -> None:
+    upload(home, "students.csv", "a\n1\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "students.csv").write_text("secret")
+    (home / "customstudents").symlink_to(tmp_path / "elsewhere")
+    assert [each.name for each in inbox.state(home).files] == ["students.csv"]
+
+
+def test_a_preview_folder_is_sealed_by_itself_as_a_preview(home: Path, deliveries: Path) -> None:
+    preview = home / inbox.PREVIEW
+    preview.mkdir()
+    upload(preview, "students.csv", "a\n1\n")
+    assert inbox.state(home).files == ()
+    delivery = inbox.seal(preview, deliveries, "springfield", inbox.state(preview), NIGHT, None, "preview")
+    assert delivery is not None
+    assert (delivery.origin, [each.name for each in delivery.files]) == ("preview", ["students.csv"])
+
+
+def test_a_folder_with_side_folders_is_copied_in_whole(tmp_path: Path, deliveries: Path) -> None:
+    source = tmp_path / "export"
+    (source / "customstudents").mkdir(parents=True)
+    (source / "students.csv").write_text("a\n1\n")
+    (source / "customstudents" / "students.csv").write_text("b\n2\n")
+    assert [each.name for each in inbox.copy_in(source, deliveries, "springfield", NIGHT).files] == ["customstudents/students.csv", "students.csv"]
+    assert [each.name for each in inbox.as_delivery(source, NIGHT).files] == ["customstudents/students.csv", "students.csv"]
+
+
 def test_a_folder_that_is_not_one_or_has_no_csv_is_refused(tmp_path: Path, deliveries: Path) -> None:
     for folder in (tmp_path / "nothing", tmp_path):
         with pytest.raises(ConfigError, match=r"^FOLDER: "):

@@ -118,7 +118,7 @@ def test_a_district_logs_in_with_its_key_or_its_password(config: Config, home: P
     async def go() -> None:
         async with listening(config) as listener, await connecting(listener, **how) as connection, connection.start_sftp_client() as sftp:
             assert await sftp.realpath(".") == "/"
-            assert sorted(await sftp.listdir("/")) == [".", "..", "reports"]
+            assert sorted(await sftp.listdir("/")) == [".", "..", "preview", "reports"]
         assert home.stat().st_mode & 0o777 == 0o700
 
     asyncio.run(go())
@@ -359,7 +359,7 @@ def test_the_servers_own_names_are_neither_seen_nor_taken(config: Config, home: 
         async with sftp.open("students.csv", "wb") as file:
             await file.write(b"half")
             [part] = parts(home)
-            assert sorted(await sftp.listdir("/")) == [".", "..", "reports"]
+            assert sorted(await sftp.listdir("/")) == [".", "..", "preview", "reports"]
             for attempt in (
                 lambda: sftp.open(part.name, "rb"),
                 lambda: sftp.open(f"{PART_PREFIX}mine", "wb"),
@@ -718,7 +718,7 @@ def test_folders_are_made_listed_and_removed(config: Config, home: Path) -> None
         await sftp.rmdir("2026")
         with pytest.raises(asyncssh.SFTPError):
             await sftp.rmdir("/")
-        assert [path.name for path in home.iterdir()] == ["reports"]
+        assert sorted(path.name for path in home.iterdir()) == ["preview", "reports"]
 
     with_client(config, act)
 

@@ -7,7 +7,8 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
@@ -22,12 +23,14 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 
 from sftp_ingest.errors import ConfigError, HoldError, IngestError, StoreError
 from sftp_ingest.findings import finding
-from sftp_ingest.model import ENTITIES, ChangeSet, Counts, DeliveredFile, Delivery, FileShape, Hold, HoldReason, SyncRun
+from sftp_ingest.model import ENTITIES, ChangeSet, Counts, DeliveredFile, Delivery, FileShape, Hold, HoldReason, Preview, SyncRun
 from sftp_ingest.store import database, ledger, rosters, tables, upserter
 
 NOW = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
 TEXT = pd.ArrowDtype(pa.string())
+SNAPSHOT = {name: entity for name, entity in ENTITIES.items() if not entity.incremental}
+"""What a roster read from the store holds; attendance is read by its dates."""
 AWKWARD = ["O'Brien", 'the "Ace"', "a,b", "two\nlines", "cr\rlf\r\n", "\\N", "\\.", "a\n\\.\nb", " spaced ", "Žofie 李 🎒", "NULL", "N/A", "t", "%s :x ?"]
 
 
@@ -492,11 +495,41 @@ def test_the_run_of_an_older_delivery_leaves_a_newer_hold_open(engine: Engine) -
 # ---------------------------------------------------------------- rosters
 
 
+def test_attendance_is_read_between_two_dates_and_forgotten_when_it_is_old(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    days = ("2026-01-31", "2026-02-01", "2026-02-02", "2026-02-03")
+    rows = [{"operation": "created", "attendance_id": day, "student_id": "1", "date": day, "status": "absent"} for day in days]
+    apply(engine, change_set(attendance=rows))
+    with database.reading(engine) as connection:
+        assert rosters.attendance(connection, "acme", "2026-02-01", "2026-02-02")["date"].to_list() == ["2026-02-01", "2026-02-02"]
+        assert rosters.attendance(connection, "bond", "2026-01-01", "2026-12-31").empty
+    assert ledger.forget_attendance(engine, date(2026, 2, 2)) == 2
+    with database.reading(engine) as connection:
+        assert rosters.attendance(connection, "acme", "2026-01-01", "2026-12-31")["date"].to_list() == ["2026-02-02", "2026-02-03"]
+
+
+def test_a_preview_is_kept_with_what_it_would_have_come_to_and_is_no_delivery_of_the_night(engine: Engine) -> None:
+    add(engine, "acme")
+    first = delivery()
+    ledger.record(engine, first, NOW)
+    preview = replace(delivery(name="p1", received_at=LATER), origin="preview")
+    run = claimed(engine, preview)
+    hold = Hold((HoldReason("students", "", "removed", 11, 100),), {"students": 11}, "d" * 64)
+    with database.writing(engine) as connection:
+        ledger.close(connection, run.id, "previewed", LATER, {}, {}, (), preview=Preview("on_hold", hold))
+    kept = ledger.run(engine, run.id)
+    assert kept is not None and kept.preview == Preview("on_hold", hold)
+    assert ledger.last_delivery(engine, "acme") == first
+    assert ledger.last_delivery(engine, "acme", preview=True) == preview
+    assert ledger.last_applied(engine, "acme") is None
+    assert ledger.holds(engine) == []
+
+
 def test_an_empty_district_has_an_empty_frame_of_every_entity(engine: Engine) -> None:
     with database.reading(engine) as connection:
         roster = rosters.current(connection, "none")
-    assert list(roster.entities) == list(ENTITIES)
-    for name, entity in ENTITIES.items():
+    assert list(roster.entities) == list(SNAPSHOT)
+    for name, entity in SNAPSHOT.items():
         assert list(roster.entities[name].columns) == [*entity.columns, "active"]
         assert len(roster.entities[name]) == 0
 
@@ -504,7 +537,7 @@ def test_an_empty_district_has_an_empty_frame_of_every_entity(engine: Engine) ->
 def test_every_value_of_every_entity_comes_back_as_it_was_written(engine: Engine) -> None:
     add(engine, "acme")
     rows: dict[str, list[dict[str, str]]] = {}
-    for name, entity in ENTITIES.items():
+    for name, entity in SNAPSHOT.items():
         rows[name] = [
             {
                 "operation": "created",
@@ -520,7 +553,7 @@ def test_every_value_of_every_entity_comes_back_as_it_was_written(engine: Engine
     apply(engine, change_set(**rows))
     with database.reading(engine) as connection:
         roster = rosters.current(connection, "acme")
-    for name, entity in ENTITIES.items():
+    for name, entity in SNAPSHOT.items():
         got = roster.entities[name]
         assert list(got.dtypes) == [*[TEXT] * len(entity.columns), bool]
         assert got.index.equals(pd.RangeIndex(len(got)))
@@ -627,11 +660,11 @@ def test_a_roster_that_changed_under_the_run_stays_as_it_is(engine: Engine, chan
     apply(engine, change_set(students=[{"operation": "created", "sis_id": each} for each in ("1", "gone")]))
     apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "gone"}]))
     apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": "2"} for s in "ab"]))
-    before = [current(engine, name) for name in ENTITIES]
+    before = [current(engine, name) for name in SNAPSHOT]
     with pytest.raises(StoreError) as told:
         apply(engine, change_set(schools=[{"operation": "created", "school_id": "A"}], **changes), run=2)
     assert told.value.transient
-    assert [current(engine, name) for name in ENTITIES] == before
+    assert [current(engine, name) for name in SNAPSHOT] == before
 
 
 def test_a_failure_after_the_last_row_undoes_all_of_them(engine: Engine) -> None:
@@ -663,11 +696,11 @@ def test_districts_with_the_same_ids_do_not_touch_each_other(engine: Engine) -> 
     enrolled = {"operation": "created", "section_id": "a", "student_id": "1"}
     for name in ("acme", "bond"):
         apply(engine, change_set(students=[{**person, "first_name": name}], enrollments=[enrolled]), district=name)
-    bond = [current(engine, name, "bond") for name in ENTITIES]
+    bond = [current(engine, name, "bond") for name in SNAPSHOT]
     moved = {"operation": "moved", "section_id": "b", "student_id": "1", "from_section_id": "a"}
     apply(engine, change_set(students=[{"operation": "updated", "sis_id": "1", "first_name": "x"}], enrollments=[moved]), run=2)
     apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "1"}]), run=3)
-    assert [current(engine, name, "bond") for name in ENTITIES] == bond
+    assert [current(engine, name, "bond") for name in SNAPSHOT] == bond
     assert current(engine, "students")["1",] == {**dict.fromkeys(ENTITIES["students"].columns, ""), "sis_id": "1", "first_name": "x", "active": False}
 
 

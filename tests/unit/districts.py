@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -84,6 +85,7 @@ def written(folder: Path, files: Mapping[str, Rows], **raw: bytes | None) -> Del
     contents.update(raw)
     for name, content in contents.items():
         path = folder / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
         if content is None:
             path.unlink(missing_ok=True)
         else:
@@ -92,9 +94,11 @@ def written(folder: Path, files: Mapping[str, Rows], **raw: bytes | None) -> Del
 
 
 def delivery_of(folder: Path) -> Delivery:
-    """All files of a folder as a delivery."""
+    """All files of a folder and of the folders in it as a delivery."""
     files = tuple(
-        DeliveredFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.iterdir()) if path.is_file()
+        DeliveredFile(str(path.relative_to(folder)), path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     )
     return Delivery("d1", "springfield", datetime(2026, 11, 23, tzinfo=UTC), folder, files)
 
@@ -111,7 +115,14 @@ def planned(
     **raw: bytes | None,
 ) -> Plan:
     """What the files would do."""
-    return plan(written(folder, files, **raw), replace(settings, strict=strict), now or empty_roster(), before=before, approved=approved)
+    now = now or empty_roster()
+    held = partial(_attendance_between, now)
+    return plan(written(folder, files, **raw), replace(settings, strict=strict), now, before=before, attendance=held, approved=approved)
+
+
+def _attendance_between(now: Roster, first: str, last: str) -> pd.DataFrame:
+    held = now.entities["attendance"]
+    return held[held["date"].between(first, last).to_numpy(dtype=bool)].reset_index(drop=True)
 
 
 def applied(now: Roster, made: Plan) -> Roster:

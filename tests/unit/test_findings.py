@@ -16,6 +16,9 @@ from tests.unit.districts import Files, applied, csv_of, planned, section, small
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
 
 
+ADMINS = b"School_id,Staff_id,Admin_email,First_name,Last_name\n0011,a1,a@example.org,Ann,Admin\n"
+
+
 @dataclass(frozen=True)
 class Case:
     """`spoil` changes a good district; raw files go in place of its tables."""
@@ -85,6 +88,11 @@ CASES = [
     Case("file_not_csv", "students.csv", lines=(1,), outcome="refused", raw={"students": b"<html><body>Log in first</body></html>\n"}),
     Case("file_gone", "staff.csv", before={"staff.csv": FileShape(("staff_id",))}),
     Case("file_twin", "Students.csv", raw={"Students": good("students")}),
+    Case(
+        "file_emptied", "customstudents/students.csv", raw={"customstudents/students": HEADER},
+    ),
+    Case("file_deprecated", "admins.csv", raw={"admins": ADMINS}),
+    Case("file_deprecated", "admins.csv", outcome="refused", raw={"admins": ADMINS}, strict=True),
     Case("file_name_case", "Students.csv", raw={"students": None, "Students": good("students")}),
     Case("file_unknown", "grades.csv", raw={"grades": b"a,b\n1,2\n"}),
     Case("header_missing", "students.csv", "Last_name", (1,), "refused", raw={"students": good("students").replace(b"Last_name", b"Surname")}),
@@ -121,6 +129,8 @@ CASES = [
     Case("student_unknown", "enrollments.csv", "Student_id", (2,), spoil=put("enrollments", 0, Student_id="9999")),
     Case("section_unknown", "enrollments.csv", "Section_id", (2,), spoil=put("enrollments", 0, Section_id="s9")),
     Case("teacher_unknown", "sections.csv", "Teacher_id", (2,), spoil=put("sections", 0, Teacher_id="t9")),
+    Case("staff_unknown", "extensionfields/staff_ext.csv", "Staff_id", (2,), raw={"extensionfields/staff_ext": b"Staff_id,ext.a\np9,1\n", "admins": ADMINS}),
+    Case("record_overridden", "customstudents/students.csv", "Student_id", (2,), raw={"customstudents/students": HEADER + b"0011,0001,Own,Name\n"}),
     Case("coteacher_unknown", "sections.csv", "Teacher_2_id", (2,), spoil=lambda files: [row.update(Teacher_2_id="t9") for row in files["sections"][:1]]),
     Case("parent_rejected", "enrollments.csv", "Student_id", (3,), spoil=put("students", 1, Last_name="")),
     Case("section_without_students", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s4", "0011", "t1", "Music"))),

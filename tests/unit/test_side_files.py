@@ -1,0 +1,250 @@
+"""Clever's side files: what is added by hand, extension fields, preferred staff, admins and attendance (contract 1.7 and 1.9)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftp_ingest.model import Roster
+from sftp_ingest.sync import Plan, empty_roster
+from tests.unit.districts import Files, applied, content, enrollment, planned, section, small
+
+STAFF = {"School_id": "0011", "Staff_id": "p1", "Staff_email": "p1@example.org", "First_name": "Pat", "Last_name": "Sent", "Title": "Nurse"}
+
+
+def custom() -> Files:
+    """What a district adds by hand: one student, one teacher, and a section of that teacher with two students."""
+    return {
+        "customstudents/students": [{"School_id": "0011", "Student_id": "x1", "Last_name": "Hand", "First_name": "Made"}],
+        "customteachers/teachers": [{"School_id": "0011", "Teacher_id": "xt", "First_name": "By", "Last_name": "Hand", "Teacher_email": "x@example.org"}],
+        "customsections/sections": [section("xs", "0011", "xt", "Chess") | {"Name": "Chess club", "Subject": "other"}],
+        "customsections/enrollments": [enrollment("xs", 1), {"School_id": "0011", "Section_id": "xs", "Student_id": "x1"}],
+        "customcontacts/contacts": [
+            {"Contact_id": "xc", "Student_id": "0001", "First_name": "Gran", "Last_name": "Hand", "Type": "Family", "Phone": "2125550199"}
+        ],
+    }
+
+
+def night(folder: Path, files: Files, now: Roster | None = None, before: Plan | None = None, **raw: bytes | None) -> Plan:
+    return planned(folder, files, now, before=before.shapes if before else None, **raw)
+
+
+def after(plan: Plan, now: Roster | None = None) -> Roster:
+    return applied(now or empty_roster(), plan)
+
+
+def record(roster: Roster, entity: str, **key: str) -> dict[str, Any]:
+    """The one record with these cells."""
+    found = [row for row in roster.entities[entity].to_dict("records") if all(row[name] == value for name, value in key.items())]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def removed(plan: Plan) -> dict[str, int]:
+    return {name: counts.deactivated for name, counts in plan.counts.items() if counts.deactivated}
+
+
+def codes(plan: Plan) -> set[tuple[str, str]]:
+    return {(each.code, each.file) for each in plan.findings}
+
+
+# ---------------------------------------------------------------- added by hand
+
+
+def test_what_is_added_by_hand_is_in_the_roster_and_says_so(tmp_path: Path) -> None:
+    roster = after(night(tmp_path, small() | custom()))
+    assert record(roster, "students", sis_id="x1")["source"] == "custom"
+    teacher = record(roster, "teachers", sis_id="xt")
+    assert (teacher["source"], teacher["number"]) == ("custom", "xt")
+    assert record(roster, "sections", section_id="xs")["source"] == "custom"
+    assert len(roster.entities["enrollments"]) == 7 + 2
+    contact = record(roster, "contacts", contact_id="xc")
+    assert (contact["name"], contact["student_id"], contact["source"]) == ("Gran Hand", "0001", "custom")
+    assert record(roster, "section_teachers", section_id="xs")["teacher_id"] == "xt"
+
+
+def test_the_same_night_again_with_side_files_changes_nothing(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | custom())
+    assert night(tmp_path / "2", small() | custom(), after(first), first).outcome == "unchanged"
+
+
+@pytest.mark.parametrize("left_out", [*custom(), "all"])
+def test_a_side_file_that_was_not_sent_tonight_removes_nobody(tmp_path: Path, left_out: str) -> None:
+    first = night(tmp_path / "1", small() | custom())
+    files = small() | ({} if left_out == "all" else custom())
+    files.pop(left_out, None)
+    plan = night(tmp_path / "2", files, after(first), first)
+    assert removed(plan) == {}
+    assert {each for each in codes(plan) if each[0] == "file_gone"} == {("file_gone", f"{name}.csv") for name in custom() if left_out in ("all", name)}
+    assert content(after(plan, after(first))) == content(after(first))
+
+
+def test_after_a_night_without_it_the_next_night_still_misses_the_side_file(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | custom())
+    second = night(tmp_path / "2", small(), after(first), first)
+    third = night(tmp_path / "3", small(), after(second, after(first)), second)
+    assert ("file_gone", "customstudents/students.csv") in codes(third)
+    assert removed(third) == {}
+
+
+def test_a_side_file_with_a_header_alone_removes_all_that_came_from_it_and_nobody_else(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | custom())
+    empty = {"customstudents/students": b"School_id,Student_id,Last_name,First_name\n"}
+    files = small() | custom()
+    files["customsections/enrollments"] = files["customsections/enrollments"][:1]
+    plan = night(tmp_path / "2", files, after(first), first, **empty)
+    assert removed(plan) == {"students": 1, "enrollments": 1}
+    assert ("file_emptied", "customstudents/students.csv") in codes(plan)
+
+
+def test_a_record_of_the_sis_goes_before_one_added_by_hand_be_its_row_valid_or_not(tmp_path: Path) -> None:
+    files = small() | custom()
+    files["customstudents/students"].append({"School_id": "0012", "Student_id": "0002", "Last_name": "Own", "First_name": "Own"})
+    roster = after(night(tmp_path / "1", files))
+    assert record(roster, "students", sis_id="0002")["last_name"] == "Last2"
+    files["students"][1]["Last_name"] = ""
+    plan = night(tmp_path / "2", files, roster)
+    assert record(after(plan, roster), "students", sis_id="0002")["last_name"] == "Last2"
+    assert ("record_overridden", "customstudents/students.csv") in codes(plan)
+
+
+def test_a_section_added_by_hand_may_have_a_teacher_of_the_sis_and_misses_one_that_nobody_has(tmp_path: Path) -> None:
+    files = small() | custom()
+    files["customsections/sections"][0]["Teacher_id"] = "t1"
+    files["customsections/sections"].append(section("xs2", "0011", "nobody", "Go") | {"Name": "Go", "Subject": "other"})
+    plan = night(tmp_path, files)
+    assert ("teacher_unknown", "customsections/sections.csv") in codes(plan)
+    assert plan.counts["sections"].created == 4
+
+
+def test_who_is_added_by_hand_and_later_comes_from_the_sis_is_one_record(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | custom())
+    files = small() | custom()
+    files["students"].append(files["students"][0] | {"Student_id": "x1", "Contact_sis_id": "cx"})
+    plan = night(tmp_path / "2", files, after(first), first)
+    assert (plan.counts["students"].updated, plan.counts["students"].created) == (1, 0)
+    assert record(after(plan, after(first)), "students", sis_id="x1")["source"] == ""
+
+
+# ---------------------------------------------------------------- extension fields
+
+
+def test_extension_fields_are_added_and_the_sis_goes_before_them(tmp_path: Path) -> None:
+    files = small()
+    files["students"][0]["ext.house"] = "Fox"
+    files["extensionfields/students_ext"] = [{"sis_id": "0001", "ext.house": "Owl", "ext.bus": "7"}, {"sis_id": "0002", "ext.house": "", "ext.bus": "8"}]
+    files["extensionfields/schools_ext"] = [{"sis_id": "0011", "region": "North"}]
+    roster = after(night(tmp_path, files))
+    assert json.loads(record(roster, "students", sis_id="0001")["ext"]) == {"bus": "7", "house": "Fox"}
+    assert json.loads(record(roster, "students", sis_id="0002")["ext"]) == {"bus": "8"}
+    assert json.loads(record(roster, "schools", school_id="0011")["ext"]) == {"region": "North"}
+
+
+def test_extension_fields_stay_when_their_file_is_not_sent(tmp_path: Path) -> None:
+    files = small()
+    files["students"][0]["ext.house"] = "Fox"
+    files["extensionfields/students_ext"] = [{"sis_id": "0001", "ext.bus": "7"}]
+    first = night(tmp_path / "1", files)
+    del files["extensionfields/students_ext"]
+    files["students"][0]["ext.house"] = "Owl"
+    plan = night(tmp_path / "2", files, after(first), first)
+    assert json.loads(record(after(plan, after(first)), "students", sis_id="0001")["ext"]) == {"bus": "7", "house": "Owl"}
+
+
+def test_an_extension_of_nobody_is_told(tmp_path: Path) -> None:
+    files = small() | {"extensionfields/students_ext": [{"sis_id": "9999", "ext.bus": "7"}]}
+    plan = night(tmp_path, files)
+    assert ("student_unknown", "extensionfields/students_ext.csv") in codes(plan)
+    assert plan.counts["students"].created == 6
+
+
+# ---------------------------------------------------------------- staff
+
+
+def test_a_person_at_several_schools_or_in_the_whole_district_is_one_of_the_staff(tmp_path: Path) -> None:
+    rows = [
+        STAFF,
+        STAFF | {"School_id": "0012"},
+        STAFF | {"Staff_id": "p2", "School_id": "district"},
+        STAFF | {"Staff_id": "p3", "School_id": "DEFAULT_DISTRICT_OFFICE"},
+    ]
+    plan = night(tmp_path, small() | {"staff": rows})
+    assert [each for each in plan.findings if each.severity != "warn"] == []
+    roster = after(plan)
+    assert json.loads(record(roster, "staff", sis_id="p1")["school_ids"]) == ["0011", "0012"]
+    assert json.loads(record(roster, "staff", sis_id="p2")["school_ids"]) == ["district"]
+    assert json.loads(record(roster, "staff", sis_id="p3")["school_ids"]) == ["DEFAULT_DISTRICT_OFFICE"]
+
+
+def test_preferred_staff_go_before_staff_and_both_before_admins(tmp_path: Path) -> None:
+    admin = {"School_id": "0011", "Staff_id": "p1", "Admin_email": "a@example.org", "First_name": "Pat", "Last_name": "Admin"}
+    files = small() | {
+        "staff": [STAFF, STAFF | {"Staff_id": "p2"}],
+        "admins": [admin, admin | {"Staff_id": "p3"}],
+        "preferred-sis-data/staff": [STAFF | {"Last_name": "Preferred"}],
+    }
+    plan = night(tmp_path, files)
+    roster = after(plan)
+    assert {row["sis_id"]: (row["last_name"], row["source"]) for row in roster.entities["staff"].to_dict("records")} == {
+        "p1": ("Preferred", "preferred"),
+        "p2": ("Sent", ""),
+        "p3": ("Admin", "admins"),
+    }
+    assert ("file_deprecated", "admins.csv") in codes(plan)
+
+
+def test_a_file_in_the_wrong_place_is_told_where_it_would_be_read(tmp_path: Path) -> None:
+    plan = night(tmp_path, small() | {"students_ext": [{"sis_id": "0001", "ext.bus": "7"}]})
+    (found,) = [each for each in plan.findings if each.code == "file_unknown"]
+    assert "extensionfields/students_ext.csv" in found.hint
+
+
+# ---------------------------------------------------------------- attendance
+
+
+def absence(student: str, day: str, status: str = "Absent", **more: str) -> dict[str, str]:
+    return {"Attendance_date": day, "Attendance_status": status, "Student_id": student} | more
+
+
+def test_attendance_is_told_in_additions_and_never_removed(tmp_path: Path) -> None:
+    files = small() | {"attendance": [absence("0001", "2026-02-21T00:00:00Z"), absence("0002", "2026-02-20", "tardy")]}
+    roster = after(night(tmp_path / "1", files))
+    first = record(roster, "attendance", student_id="0001")
+    assert (first["date"], first["status"], first["type"]) == ("2026-02-21", "absent", "daily")
+    files["attendance"] = [absence("0003", "2026-02-21"), absence("0001", "02/21/2026", "present")]
+    plan = night(tmp_path / "2", files, roster)
+    counts = plan.counts["attendance"]
+    assert (counts.created, counts.updated, counts.deactivated) == (1, 1, 0)
+    roster = after(plan, roster)
+    assert len(roster.entities["attendance"]) == 3
+    assert record(roster, "attendance", student_id="0001")["status"] == "present"
+    assert plan.hold is None
+
+
+def test_attendance_of_a_section_is_of_that_section(tmp_path: Path) -> None:
+    rows = [absence("0001", "2026-02-21", Section_id="s1", Attendance_id="a1"), absence("0001", "2026-02-21", Section_id="s3", Attendance_id="a2")]
+    roster = after(night(tmp_path, small() | {"attendance": rows}))
+    assert {row["attendance_id"]: (row["section_id"], row["type"]) for row in roster.entities["attendance"].to_dict("records")} == {
+        "a1": ("s1", "section"),
+        "a2": ("s3", "section"),
+    }
+
+
+def test_the_same_attendance_again_changes_nothing_and_neither_does_none(tmp_path: Path) -> None:
+    files = small() | {"attendance": [absence("0001", "2026-02-21"), absence("0001", "2026-02-21")]}
+    first = night(tmp_path / "1", files)
+    roster = after(first)
+    assert night(tmp_path / "2", files, roster, first).outcome == "unchanged"
+    del files["attendance"]
+    plan = night(tmp_path / "3", files, roster, first)
+    assert plan.outcome == "unchanged"
+    assert removed(plan) == {}
+
+
+def test_attendance_of_a_student_whom_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    plan = night(tmp_path, small() | {"attendance": [absence("9999", "2026-02-21"), absence("0001", "2026-02-21")]})
+    assert ("student_unknown", "attendance.csv") in codes(plan)
+    assert plan.counts["attendance"].created == 1
