@@ -113,13 +113,21 @@ def ext_columns(cells: Any, prefix: str) -> Columns:
 def clever(roster: Roster, contract: Contract) -> Export:
     """The files of Clever's format. Every record goes to the file of its own source; columns in which nothing stands are left out.
 
-    Raw values are written, not what was derived from them, so that loading derives the same again.
+    Raw values are written, not what was derived from them, so that loading derives the same again. Attendance is no part of it: that
+    a file tells nothing of it changes nothing.
     """
     tables = active(roster)
-    chosen = {table.name: tables[table.records].filter(_mine(table, contract, tables)) for table in contract.tables.values() if table.records}
+    chosen = {
+        table.name: tables[table.records].filter(_mine(table, contract, tables))
+        for table in contract.tables.values()
+        if table.records and not table.incremental
+    }
     files = []
     for table in contract.tables.values():
-        if not table.records or not (len(chosen[table.name]) or table.core):
+        if table.extends:
+            plain = [chosen[each.name] for each in contract.of(table.extends) if not each.ext]
+            files += _extension_files(table, pa.concat_tables([*plain, tables[table.extends].slice(0, 0)]))
+        if table.name not in chosen or not (len(chosen[table.name]) or table.core):
             continue
         records = chosen[table.name]
         at, cells = _rows(table, records, tables)
@@ -127,6 +135,16 @@ def clever(roster: Roster, contract: Contract) -> Export:
     positions = column(tables["section_teachers"], "position").to_pylist()
     surplus = sum(int(position) > len(_FURTHER_TEACHERS) + 1 for position in positions)
     return Export(tuple(files), {"section_teachers": surplus} if surplus else {})
+
+
+def _extension_files(table: Table, records: pa.Table) -> list[File]:
+    """The file under extensionfields/ for records whose own file takes no extension columns (contract 1.7)."""
+    extended = records.filter(pc.not_equal(column(records, "ext"), "")).combine_chunks()
+    if not len(extended):
+        return []
+    key = next(each for each in table.fields if each.column == table.key[0])
+    columns = {key.name: column(extended, key.to)} | ext_columns(column(extended, "ext"), "ext.")
+    return [File(table.file, lambda: (columns,))]
 
 
 def _mine(table: Table, contract: Contract, tables: Mapping[str, pa.Table]) -> Any:

@@ -365,7 +365,7 @@ def _distinct(sections: Columns, columns: Sequence[str]) -> tuple[Columns, int]:
 
 
 def oneroster(roster: Roster, version: str) -> Export:
-    """The files of OneRoster's format. The sources of records and attendance cannot be told in it.
+    """The files of OneRoster's format. The sources of records cannot be told in it, and attendance is no part of it.
 
     Raises ConfigError where the version is unknown, or where ids are such that users.csv cannot hold all people.
     """
@@ -417,8 +417,7 @@ def oneroster(roster: Roster, version: str) -> Export:
         given["userProfiles"] = lambda: (profiles(told) for told, role, _ in people if role != "guardian")
     listed = manifest(version, given)
     files = [File("manifest.csv", lambda: (listed,)), *(File(f"{name}.csv", blocks) for name, blocks in given.items())]
-    left_out = {"attendance": len(tables["attendance"]), "contacts": differing}
-    return Export(tuple(files), {name: number for name, number in left_out.items() if number})
+    return Export(tuple(files), {"contacts": differing} if differing else {})
 
 
 def _slices(count: int) -> Iterator[slice]:

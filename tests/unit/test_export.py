@@ -15,12 +15,13 @@ from hypothesis import given
 from sftp_ingest import sample
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.model import DeliveredFile, Delivery, Roster
+from sftp_ingest.model import Delivery, Roster
 from sftp_ingest.roster import contract, export, export_oneroster
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.sync import Plan, empty_roster, plan
 from tests.unit.districts import TOLERANT, Files, applied, content, delivery_of, planned, small, student
 from tests.unit.test_laws import QUICK, districts, roster_of
+from tests.unit.test_side_files import STAFF, custom
 
 EVERYTHING = replace(
     TOLERANT, keep_sensitive=tuple(field.column for field in contract.load("clever").tables["students"].fields if field.sensitive and not field.drop)
@@ -31,18 +32,18 @@ EVERYTHING = replace(
 def exported(roster: Roster, folder: Path) -> Delivery:
     """The roster's files as a delivery, those of sub-folders included."""
     export.save(folder, export.clever(roster, contract.load("clever")))
-    found = delivery_of(folder)
-    inside = tuple(
-        DeliveredFile(each.relative_to(folder).as_posix(), each.stat().st_size, delivery_of(each.parent).files[0].sha256)
-        for each in sorted(folder.glob("*/*.csv"))
-    )
-    return replace(found, files=found.files + inside)
+    return delivery_of(folder)
 
 
 def again(roster: Roster, settings: Settings = TOLERANT) -> Plan:
     """What the roster's own files would do to it."""
     with TemporaryDirectory() as folder:
         return plan(exported(roster, Path(folder)), settings, roster)
+
+
+def roster_of_folder(folder: Path, settings: Settings = TOLERANT) -> Roster:
+    """What a folder's files make of a district that has nothing yet."""
+    return applied(empty_roster(), plan(delivery_of(folder), settings, empty_roster()))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -199,19 +200,23 @@ def test_teachers_beyond_the_tenth_are_counted_as_left_out() -> None:
     assert told.left_out == {"section_teachers": 1}
 
 
-def test_records_go_to_the_file_of_their_source(tmp_path: Path) -> None:
-    rules = contract.load("clever")
-    custom = replace(rules.tables["sections"], name="customsections", file="customsections/sections.csv", core=False, records="sections", source="custom")
-    joined = replace(
-        rules.tables["enrollments"], name="customenrollments", file="customsections/enrollments.csv", core=False, records="enrollments", source="custom"
-    )
-    rules = replace(rules, tables={**rules.tables, custom.name: custom, joined.name: joined})
-    now = roster_of(small())
-    sections = now.entities["sections"].copy()
-    sections.loc[sections["section_id"] == "s3", "source"] = "custom"
-    export.save(tmp_path, export.clever(Roster({**now.entities, "sections": sections}), rules))
-    told = {name: {row["Section_id"] for row in rows(tmp_path / name)} for name in ("sections.csv", "enrollments.csv", custom.file, joined.file)}
-    assert told == {"sections.csv": {"s1", "s2"}, "enrollments.csv": {"s1", "s2"}, custom.file: {"s3"}, joined.file: {"s3"}}
+def test_what_came_from_side_files_goes_back_into_them(tmp_path: Path) -> None:
+    files = small() | custom()
+    files["customstudents/students"][0] |= {"Grade": "6", "DOB": "2014-05-06"}
+    files["extensionfields/students_ext"] = [{"Sis_id": "x1", "ext.bus": "7"}, {"Sis_id": "0002", "ext.bus": "8"}]
+    files["staff"] = [STAFF, STAFF | {"School_id": "0012"}]
+    files["preferred-sis-data/staff"] = [STAFF | {"Staff_id": "p2", "Title": "Head"}]
+    files["admins"] = [{"School_id": "0011", "Staff_id": "p3", "Admin_email": "p3@example.org", "First_name": "Old", "Last_name": "Form"}]
+    now = roster_of(files)
+    exported(now, tmp_path)
+    told = {path.relative_to(tmp_path).as_posix(): len(rows(path)) for path in tmp_path.rglob("*.csv")}
+    assert told == {
+        "schools.csv": 2, "teachers.csv": 2, "students.csv": 6, "sections.csv": 3, "enrollments.csv": 7, "staff.csv": 2, "admins.csv": 1,
+        "preferred-sis-data/staff.csv": 1, "customstudents/students.csv": 1, "customteachers/teachers.csv": 1, "customsections/sections.csv": 1,
+        "customsections/enrollments.csv": 2, "customcontacts/contacts.csv": 1, "extensionfields/students_ext.csv": 1,
+    }  # fmt: skip
+    assert_unchanged(again(now))
+    assert content(roster_of_folder(tmp_path)) == content(now)
 
 
 # ---------------------------------------------------------------- OneRoster
