@@ -20,6 +20,7 @@ from sftp_ingest.sample.words import CONTACTS
 __all__ = ["VERSIONS", "files"]
 
 _EXTENSIONS = ("house",)
+_DATES = ("dob", "term_start", "term_end")
 _Kind = tuple[int, Callable[[slice], Columns]]
 """How many records of one kind a file has, and the way to their rows."""
 
@@ -144,9 +145,8 @@ def _under_roster_names(table: contract.Table, columns: Columns) -> Columns:
     found = {name: cells for name, cells in columns.items() if name.startswith("ext.")}
     for each in table.fields:
         if each.name in columns:
-            dated = each.type == "date"
             cells = columns[each.name]
-            found[each.to] = pc.replace_substring_regex(cells, r"^(\d\d)/(\d\d)/(\d{4})$", r"\3-\1-\2") if dated else cells
+            found[each.to] = pc.replace_substring_regex(cells, r"^(\d\d)/(\d\d)/(\d{4})$", r"\3-\1-\2") if each.to in _DATES else cells
     return found
 
 

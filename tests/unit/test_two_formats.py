@@ -11,9 +11,9 @@ from hypothesis import given
 from sftp_ingest import sample
 from sftp_ingest.model import Roster
 from sftp_ingest.roster import export, export_oneroster, formats
-from sftp_ingest.sync import Plan, empty_roster, plan
-from tests.unit.districts import Files, applied, content, delivery_of, small
-from tests.unit.test_export import EVERYTHING, assert_unchanged, roster_of_folder
+from sftp_ingest.sync import Plan, plan
+from tests.unit.districts import Files, content, delivery_of, small
+from tests.unit.test_export import EVERYTHING, after_nights, assert_unchanged, roster_of_folder
 from tests.unit.test_laws import QUICK, districts, roster_of
 
 pytestmark = [
@@ -64,7 +64,4 @@ def test_the_generators_two_formats_of_one_district_are_one_roster(tmp_path: Pat
 
 
 def test_a_sample_district_exported_in_oneroster_and_loaded_changes_nothing(tmp_path: Path, version: str) -> None:
-    now = empty_roster()
-    for night in sample.write(tmp_path, students=300, nights=2, seed=2, faults=True):
-        now = applied(now, plan(delivery_of(night.folder), EVERYTHING, now))
-    assert_unchanged(again(now, version))
+    assert_unchanged(again(after_nights(tmp_path, EVERYTHING), version))
