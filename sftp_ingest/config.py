@@ -91,6 +91,11 @@ class Config:
         return self.data / "deliveries"
 
     @property
+    def reports(self) -> Path:
+        """The details of runs, as zips: <district>/run-<id>.zip."""
+        return self.data / "reports"
+
+    @property
     def locks(self) -> Path:
         """One lock file a district, held by the process that syncs it."""
         return self.data / "locks"

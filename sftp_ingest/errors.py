@@ -2,7 +2,7 @@
 
 IngestError
 ├── ConfigError      a key of sftp-ingest.toml, or an argument, is wrong; names it (exit code 2)
-├── ContractError    a contract file under schemas/ cannot be read or contradicts itself
+├── ContractError    a contract file, under schemas/ or of a district's own, cannot be read or contradicts itself (exit code 2)
 ├── DeliveryError    sealed files are missing or are not the ones that were sealed
 ├── StoreError       the database said no; `transient` tells whether to try again
 └── HoldError        a hold cannot be released or discarded as asked

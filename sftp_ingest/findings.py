@@ -45,7 +45,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("file_not_csv", "refuse", "A file is not CSV text", "Export comma-separated text with a header line; spreadsheets and archives cannot be read."),
     Code("file_unterminated", "warn", "The last line of a file has no line end", "End every line with a line break; without it, a file cut short looks whole."),
     Code("file_twin", "warn", "Two files differ only in upper and lower case", "Delete one of the two; the newer was read. (Clever reads the older.)"),
-    Code("file_name_case", "warn", "A file name is not in lower case", "Name files as Clever does, in lower case."),
+    Code("file_name_case", "warn", "A file name is not in lower case", "Name files as Clever does, in lower case.", strict="refuse"),
     Code("file_unknown", "warn", "A file is not part of the format", "Remove the file, or name it as the format does; it was not read."),
     Code(
         "file_gone",
@@ -91,7 +91,22 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("value_unknown", "warn", "A value is not one that the format knows", "Use one of the format's values; the cell was read as blank, a grade as Other."),
     Code("value_converted", "warn", "A value was read in another spelling", "No need to act; the format's own spelling would save the guess."),
     Code("value_malformed", "warn", "A value does not look as the column's values do", "Check the value; it was kept as sent."),
+    Code("check_failed", "warn", "A check of the district's own failed", "Correct the cells; the check itself says whether their rows are left out."),
+    Code(
+        "grade_leading_zero",
+        "reject",
+        "A grade begins with a zero",
+        "Write 1, not 01: Clever takes it for an error. (Told only with strict = true; else it is read as 1.)",
+    ),
     Code("contact_incomplete", "warn", "A contact has no name", "Give the contact's name; the contact was left out, the student was kept."),
+    Code(
+        "contact_type_missing",
+        "warn",
+        "A contact has no type",
+        "Give the contact's type (Primary, Emergency, Family, …); Clever itself leaves the contact out.",
+    ),
+    Code("contact_id_shared", "warn", "One contact id is used for people of different names", "Give each person a Contact_sis_id of his own; all were kept."),
+    Code("contacts_many", "warn", "A student has more than five contacts", "Send the five that matter most; all were kept, Clever may not take them."),
     # Keys and references. Contract 1.5 and 1.10.2.
     Code("id_duplicate", "reject", "An id is used by more than one row", "Give each record its own id and one row; the first row was used."),
     Code("row_repeated", "warn", "A row is repeated", "Remove the repetition; it was counted once."),
@@ -133,7 +148,8 @@ class Finding:
     """One fault: `count` is exact, `lines` are the first of them (1 = the header line), `cause` names the finding behind it.
 
     `values` holds cells only of id and vocabulary columns (a school's id, a grade), never of a name, an address or a date; the same is
-    true of `readings`. `left_out` says how many records of each entity are left out because of it, those of other files among them.
+    true of `readings`. Of a district's own check it holds the name. `left_out` says how many records of each entity are left out because
+    of it, those of other files among them.
     """
 
     code: str
@@ -175,13 +191,17 @@ def finding(
     hint: str = "",
     cause: str = "",
     readings: Iterable[Reading] = (),
+    severity: Severity | None = None,
     strict: bool = False,
 ) -> Finding:
-    """A finding of the catalogue; without `count` it counts its lines, or one for a fault of the whole file."""
+    """A finding of the catalogue; without `count` it counts its lines, or one for a fault of the whole file.
+
+    `severity` is given where the catalogue cannot know it: by a district's own check.
+    """
     numbers = tuple(lines)
     return Finding(
         code=code,
-        severity=CATALOGUE[code].severity_for(strict),
+        severity=severity or CATALOGUE[code].severity_for(strict),
         file=file,
         column=column,
         count=(len(numbers) or 1) if count is None else count,

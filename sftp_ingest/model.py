@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the listener lives for months and never needs pandas' 100 M
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+    import pyarrow as pa
 
 Operation = Literal["created", "updated", "moved", "deactivated", "reactivated"]
 OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated", "reactivated")
@@ -94,12 +95,24 @@ class FileShape:
 
 
 @dataclass(frozen=True)
+class Rejections:
+    """Every line of one file that was left out: `causes[n]` is the place in `labels` of the finding that rejected `lines[n]`.
+
+    A row that follows the record it refers to has the label of that record's finding.
+    """
+
+    lines: npt.NDArray[np.int64]
+    causes: npt.NDArray[np.int32]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Frames:
     """The files as text: table → DataFrame with lower-case columns, index = line number (the header is line 1).
 
     `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`);
-    `rows` counts all rows of the file that hold anything; `shapes` are by file name, as the contract spells it.
-    `gone` has the shapes of optional files that were sent before and not tonight, by table.
+    `rows` counts all rows of the file that hold anything; `shapes` and `faulty`, the lines of the unread rows, are by file name, as the
+    contract spells it. `gone` has the shapes of optional files that were sent before and not tonight, by table.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -108,15 +121,7 @@ class Frames:
     rows: Mapping[str, int]
     shapes: Mapping[str, FileShape]
     gone: Mapping[str, FileShape] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rejections:
-    """Every line of one file that was left out: `causes[n]` is the place in `labels` of the finding that rejected `lines[n]`."""
-
-    lines: npt.NDArray[np.int64]
-    causes: npt.NDArray[np.int32]
-    labels: tuple[str, ...]
+    faulty: Mapping[str, Rejections] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -344,6 +349,22 @@ class Hold:
     reasons: tuple[HoldReason, ...]
     scope: Mapping[str, int]
     digest: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a report only counts, in full; none of it is known any more once the run's process has ended.
+
+    By file, as the contract spells it: how many `rows` it has, how many of them were `left_out`, and those rows as they were sent
+    (`rejected`, the first of them only, with what is wrong appended). `done` is what is applied, `waiting` what a hold keeps back.
+    """
+
+    rows: Mapping[str, int]
+    left_out: Mapping[str, int]
+    rejected: Mapping[str, pa.Table]
+    done: ChangeSet | None
+    waiting: ChangeSet | None
+    findings: tuple[Finding, ...]
 
 
 # ---------------------------------------------------------------- what was done

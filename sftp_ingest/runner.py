@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from sqlalchemy import Engine
 from sftp_ingest.config import Config, load
 from sftp_ingest.errors import ConfigError, DeliveryError, IngestError, StoreError
 from sftp_ingest.logs import set_up_logging
-from sftp_ingest.model import Outcome, SyncReport, SyncRun
-from sftp_ingest.report import notify, summary
+from sftp_ingest.model import Details, Outcome, SyncReport, SyncRun
+from sftp_ingest.report import archive, notify, summary
 from sftp_ingest.store import database, ledger
 
 log = structlog.get_logger()
@@ -67,7 +68,7 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
             ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))
             return None
         try:
-            outcome = sync.sync(engine, run, config.settings(run.district), progress=progress)
+            outcome = sync.sync(engine, run, config.settings(run.district), progress=progress, keep=partial(_keep, config, run))
         except (StoreError, OSError) as fault:
             transient = not isinstance(fault, StoreError) or fault.transient
             sentence = str(fault) if isinstance(fault, StoreError) else f"the machine said no: {fault.strerror}"
@@ -84,6 +85,22 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
             outcome = _fail(engine, run, f"a bug in sftp-ingest: {type(fault).__name__}; the log tells where")
         _tell_district(config, engine, run.id)
     return outcome
+
+
+def _keep(config: Config, run: SyncRun, details: Details) -> None:
+    """Keep the run's details until they are told. They are not worth a night: where the disk is full, the roster comes first."""
+    try:
+        archive.write(details, archive.place(config.reports, run.district, run.id))
+    except OSError as fault:
+        log.error("details_not_kept", run=run.id, district=run.district, error=fault.strerror)
+
+
+def details_of(config: Config, report: SyncReport) -> Path | None:
+    """The zip with the details of the reported run. None where there is none: of a run that came to nothing, of one long ago, or lost."""
+    if report.run is None or report.outcome in ("failed", "superseded"):
+        return None
+    path = archive.place(config.reports, report.district, report.run)
+    return path if archive.contents(path) is not None else None
 
 
 def _fail(engine: Engine, run: SyncRun, sentence: str) -> Outcome:
@@ -125,7 +142,7 @@ def _tell_district(config: Config, engine: Engine, run_id: int) -> None:
     home = config.homes / report.district
     try:
         if home.is_dir():
-            notify.leave_in_home(report, home)
+            notify.leave_in_home(report, home, details_of(config, report))
     except OSError as fault:
         log.error("report_not_left", run=run_id, district=report.district, error=fault.strerror)
 

@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
-from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, FileShape, Hold, Outcome, Preview, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, formats, holds, loader, validator
+from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
+from sftp_ingest.roster import arrow, contract, derive, diff, fixit, formats, holds, loader, overlay, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -56,7 +56,10 @@ class Stages:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a delivery would do: `flowing` is what may be applied now; nothing of it where the delivery is refused."""
+    """What a delivery would do: `flowing` is what may be applied now; nothing of it where the delivery is refused.
+
+    `waiting` is what the hold keeps; `rows` and `rejections` are by file, as `rules`, the contract that it was judged by, spells it.
+    """
 
     outcome: Outcome
     findings: tuple[Finding, ...]
@@ -64,6 +67,10 @@ class Plan:
     hold: Hold | None
     flowing: ChangeSet | None
     shapes: Mapping[str, FileShape]
+    rules: contract.Contract
+    rows: Mapping[str, int]
+    rejections: Mapping[str, Rejections]
+    waiting: ChangeSet | None = None
 
 
 def plan(
@@ -79,16 +86,18 @@ def plan(
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
 
     `attendance` is asked for the attendance held now between two dates, where the delivery tells of any.
+    Raises ContractError where the district's own contract folder is wrong.
     """
     stages = stages or Stages()
     format = formats.of(delivery, settings.format)
-    rules = contract.keeping(contract.load(format.NAME), settings.keep_sensitive)
+    rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
         verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
+    rows = {rules.tables[name].file: count for name, count in verdict.rows.items()}
     if verdict.refused:
-        return Plan("refused", verdict.findings, _counts(verdict, rules, now, None, None), None, None, frames.shapes)
+        return Plan("refused", verdict.findings, _counts(verdict, rules, now, None, None), None, None, frames.shapes, rules, rows, verdict.rejections)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
     with stages.stage("compare"):
@@ -103,13 +112,33 @@ def plan(
         hold=review.hold,
         flowing=review.flowing,
         shapes={**(before or {}), **frames.shapes},  # of a file that was not sent tonight, the form it had
+        rules=rules,
+        rows=rows,
+        rejections=verdict.rejections,
+        waiting=review.waiting,
     )
 
 
-def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress | None = None) -> Outcome:
+def details(delivery: Delivery, planned: Plan) -> Details:
+    """All that a report only counts. Raises DeliveryError where a sealed file is not what it was."""
+    return Details(
+        rows=planned.rows,
+        left_out={file: len(each.lines) for file, each in planned.rejections.items()},
+        rejected=fixit.tables(delivery, planned.rules, planned.rejections, planned.findings),
+        done=planned.flowing,
+        waiting=planned.waiting,
+        findings=planned.findings,
+    )
+
+
+def sync(
+    engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress | None = None, keep: Callable[[Details], None] = lambda details: None
+) -> Outcome:
     """Bring the district to what the run's delivery says, in one transaction with the run's own end (law 3).
 
-    Raises DeliveryError where the sealed files are not what they were, StoreError where the database says no; then nothing was changed.
+    `keep` is given the details before that transaction: once the run is closed, nobody could make them again.
+    Raises DeliveryError where the sealed files are not what they were, ContractError where the district's own rules are wrong, StoreError
+    where the database says no; then nothing was changed.
     """
     delivery = ledger.delivery(engine, run.delivery)
     if delivery is None:
@@ -132,6 +161,8 @@ def sync(engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress
         approved=run.approved_digest,
         stages=stages,
     )
+    with stages.stage("details"):
+        keep(details(delivery, planned))
     moment = datetime.now(UTC)
     with database.writing(engine) as connection:
         if preview:

@@ -1,6 +1,6 @@
 """The command line: one small function a command, and one place where faults become exit codes.
 
-Exit codes: 0 done · 1 refused or held · 2 configuration or arguments · 3 a fault of the machine or a bug · 130 interrupted.
+Exit codes: 0 done · 1 refused or held · 2 configuration, contract or arguments · 3 a fault of the machine or a bug · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import typer
 
 import sftp_ingest
 from sftp_ingest.cli import districts, exports, holds, home, runs, samples
-from sftp_ingest.errors import ConfigError, HoldError, IngestError
+from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError
 
 app = typer.Typer(
     name="sftp-ingest",
@@ -50,7 +50,7 @@ def main() -> None:
     """Run the command line, and exit."""
     try:
         app()
-    except (ConfigError, HoldError) as fault:
+    except (ConfigError, ContractError, HoldError) as fault:
         _end(str(fault), 2)
     except IngestError as fault:
         _end(str(fault), 3)

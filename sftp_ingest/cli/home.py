@@ -12,7 +12,7 @@ import typer
 from sftp_ingest import config
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, JsonOption
-from sftp_ingest.errors import ConfigError
+from sftp_ingest.errors import ConfigError, ContractError
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.store import database
 
@@ -65,8 +65,10 @@ def serve(config_path: ConfigOption = None) -> None:
 
 @config_app.command("check")
 def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Say whether the configuration is sound, and what it comes to."""
+    """Say whether the configuration is sound, the districts' own rules among it, and what it comes to."""
     settings = config.load(config.locate(config_path))
+    for each in (settings.defaults, *settings.districts.values()):
+        _check_rules(each)
     found = {
         "config": str(settings.file),
         "data": str(settings.data),
@@ -80,6 +82,23 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     for key, value in found.items():
         shared.out.print(f"{key:12} {', '.join(value) if isinstance(value, list) else value}", highlight=False, soft_wrap=True)
     return None
+
+
+def _check_rules(settings: config.Settings) -> None:
+    """Raises ContractError where a district's own rules fit no format that its files may be in."""
+    if not settings.contract:
+        return
+    from sftp_ingest.roster import contract, formats, overlay  # pandas and pandera take two seconds that other commands need not wait
+
+    faults = []
+    names = formats.FORMATS if settings.format == "auto" else [settings.format]
+    for name in names:
+        try:
+            contract.keeping(overlay.laid_over(contract.load(name), settings.contract), settings.keep_sensitive)
+        except ContractError as fault:
+            faults.append(fault)
+    if len(faults) == len(names):
+        raise faults[0]
 
 
 @database_app.command("upgrade")

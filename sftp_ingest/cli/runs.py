@@ -13,11 +13,12 @@ import typer
 
 from sftp_ingest import runner
 from sftp_ingest.cli import shared
-from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, HtmlOption, JsonOption, RunArgument
+from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, FixItOption, HtmlOption, JsonOption, RunArgument, ZipOption
 from sftp_ingest.config import Settings
+from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Counts, Delivery, District, FileShape, Roster, SyncReport, SyncRun
-from sftp_ingest.report import pages, summary, text
+from sftp_ingest.report import archive, compared, notify, pages, summary, text
 from sftp_ingest.store import database, ledger
 
 app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
@@ -28,24 +29,38 @@ _DONE = ("created", "updated", "moved", "deactivated", "reactivated", "rejected"
 _UNHAPPY = ("refused", "on_hold")
 
 
+def _rules(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--contract: there is no folder {folder}")
+    return folder
+
+
 def check(
     folder: FolderArgument,
     against: Annotated[str, typer.Option(help="Also say what would change in this district.")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Answer as Clever does.")] = False,
+    fix_it: FixItOption = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="Also try the rules in this folder, and say what they change.", callback=_rules, show_default=False)
+    ] = None,
     html: HtmlOption = None,
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Validate any folder of CSV files; changes nothing, and needs no database unless --against names a district."""
     delivery = inbox.as_delivery(folder, datetime.now(UTC))
-    if against:
-        here = shared.opened(config_path)
-        district = shared.known(here.engine, against)
-        report = _planned(delivery, district, here.config.settings(against), here, strict=strict)
+    if fix_it is not None and fix_it.resolve() == folder.resolve():
+        raise ConfigError(f"--fix-it: {fix_it} holds the files that are checked")
+    here = shared.opened(config_path) if against else None
+    if here is None:
+        district, settings = District(folder.resolve().name, folder.resolve().name, datetime.now(UTC)), Settings()
     else:
-        district = District(folder.resolve().name, folder.resolve().name, datetime.now(UTC))
-        report = _planned(delivery, district, Settings(), None, strict=strict)
-    _tell(report, html, as_json)
+        district, settings = shared.known(here.engine, against), here.config.settings(against)
+    if contract is None:
+        return _tell(_planned(delivery, district, settings, here, strict=strict, fix_it=fix_it), html, as_json)
+    after = _planned(delivery, district, replace(settings, contract=str(contract.resolve())), here, strict=strict, fix_it=fix_it)
+    before = _planned(delivery, district, settings, here, strict=strict)
+    return _tell(after, html, as_json, before)
 
 
 def sync(
@@ -121,23 +136,29 @@ def show(run: RunArgument, config_path: ConfigOption = None, as_json: JsonOption
     return None
 
 
-def report(run: RunArgument, html: HtmlOption = None, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """The report of a run, as text, as JSON, or as one HTML file."""
+def report(run: RunArgument, html: HtmlOption = None, zip: ZipOption = None, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """The report of a run, as text, as JSON, as one HTML file, or with all details in a zip."""
     here = shared.opened(config_path)
     made = runner.report_of(here.engine, run)
     if html is not None:
         html.write_text(pages.html(made), encoding="utf-8")
         shared.err.print(f"wrote {html}", highlight=False, soft_wrap=True)
-        if not as_json:
-            return None
+    if zip is not None:
+        details = runner.details_of(here.config, made)
+        notify.in_one_zip(made, zip, details)
+        shared.err.print(f"wrote {zip}{'' if details else '; the details of this run are not kept'}", highlight=False, soft_wrap=True)
+    if (html or zip) and not as_json:
+        return None
     if as_json:
         return shared.print_json(summary.as_json(made))
     text.render(made, shared.out)
     return None
 
 
-def _planned(delivery: Delivery, district: District, settings: Settings, here: shared.Opened | None, *, strict: bool = False) -> SyncReport:
-    """The report of what the delivery would do to the district's roster, or to an empty one."""
+def _planned(
+    delivery: Delivery, district: District, settings: Settings, here: shared.Opened | None, *, strict: bool = False, fix_it: Path | None = None
+) -> SyncReport:
+    """The report of what the delivery would do to the district's roster, or to an empty one; all details go to `fix_it`."""
     from sftp_ingest import sync  # pandas and pandera take two seconds that other commands need not wait
     from sftp_ingest.store import rosters
 
@@ -153,18 +174,24 @@ def _planned(delivery: Delivery, district: District, settings: Settings, here: s
             before = dict(applied[1]) if applied else None
         held = partial(sync.attendance_held, here.engine, district.id) if here else None
         plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, attendance=held, stages=stages)
+        if fix_it is not None:
+            with stages.stage("details"):
+                archive.write_loose(sync.details(delivery, plan), fix_it)
     return summary.make(
         district=district, run=None, delivery=delivery, outcome=plan.outcome, findings=plan.findings, counts=plan.counts, hold=plan.hold, seconds=stages.seconds
     )
 
 
-def _tell(made: SyncReport, html: Path | None, as_json: bool) -> None:
+def _tell(made: SyncReport, html: Path | None, as_json: bool, before: SyncReport | None = None) -> None:
+    """Print the report, and where there is one under other rules what differs from it; the exit code is the report's."""
     if html is not None:
         html.write_text(pages.html(made), encoding="utf-8")
     if as_json:
-        shared.print_json(summary.as_json(made))
+        shared.print_json(summary.as_json(made) | (compared.as_json(before, made) if before else {}))
     else:
         text.render(made, shared.out)
+        if before is not None:
+            compared.render(before, made, shared.out)
     if made.outcome in _UNHAPPY:
         raise typer.Exit(1)
     if made.outcome == "failed":

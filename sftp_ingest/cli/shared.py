@@ -58,15 +58,30 @@ def opened(path: Path | None) -> Opened:
     return Opened(settings, engine)
 
 
-def _writable(path: Path | None) -> Path | None:
+def _writable(option: typer.CallbackParam, path: Path | None) -> Path | None:
+    name = option.opts[0]
     if path is not None and path.is_dir():
-        raise ConfigError(f"--html: {path} is a folder")
+        raise ConfigError(f"{name}: {path} is a folder")
     if path is not None and not path.parent.is_dir():
-        raise ConfigError(f"--html: there is no folder {path.parent}")
+        raise ConfigError(f"{name}: there is no folder {path.parent}")
+    return path
+
+
+def _folder(option: typer.CallbackParam, path: Path | None) -> Path | None:
+    if path is not None and path.exists() and not path.is_dir():
+        raise ConfigError(f"{option.opts[0]}: {path} is not a folder")
+    if path is not None and not path.parent.is_dir():
+        raise ConfigError(f"{option.opts[0]}: there is no folder {path.parent}")
     return path
 
 
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", callback=_writable, show_default=False)]
+
+ZipOption = Annotated[Path | None, typer.Option("--zip", help="Also write the report with all details as one zip.", callback=_writable, show_default=False)]
+FixItOption = Annotated[
+    Path | None,
+    typer.Option("--fix-it", help="Also write what was left out and what would change into this folder, as CSV.", callback=_folder, show_default=False),
+]
 
 
 def known(engine: Engine, district: str) -> District:

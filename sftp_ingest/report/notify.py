@@ -1,44 +1,50 @@
-"""A sync report left where the district finds it: in its own home, under reports/, as HTML, text and JSON."""
+"""A sync report left where the district finds it: in its own home, under reports/, as HTML, text and JSON, with all details."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from sftp_ingest.model import SyncReport
-from sftp_ingest.report import pages, summary, text
+from sftp_ingest.report import archive, pages, receipt, summary, text
 
 FOLDER = "reports"
 KEPT_RUNS = 60
 
-_OURS = re.compile(r"(?P<stem>\d{8}T\d{6}-(run-\d+|check))\.(html|txt|json)")
+_OURS = re.compile(r"(?P<stem>\d{8}T\d{6}-(run-\d+|check))(-receipt)?\.(html|txt|json|zip)")
 
 _log = structlog.get_logger()
 
 
-def leave_in_home(report: SyncReport, home: Path) -> Path:
+def leave_in_home(report: SyncReport, home: Path, details: Path | None = None) -> Path:
     """Write the report, and the same as `latest` or, of a preview, `latest-preview`, into the home's reports folder; returns the path of the HTML page.
 
-    Every file appears whole or not at all. Reports of older runs than the newest 60 are removed. Raises OSError where the disk says no.
+    With it come a receipt, a zip of all of it and the run's `details`, and the rejected rows as `latest-rejected-<file>.csv`. A full disk
+    costs the details first, and the receipt says so. Every file appears whole or not at all, the JSON last. Reports of older runs than the
+    newest 60 are removed. Raises OSError where the disk says no.
     """
     folder = home / FOLDER
     folder.mkdir(mode=0o755, exist_ok=True)
     moment = (report.finished_at or report.received_at or datetime.now(UTC)).astimezone(UTC)
     stem = f"{moment:%Y%m%dT%H%M%S}-{'check' if report.run is None else f'run-{report.run}'}"
+    page = pages.html(report)
+    latest = "latest-preview" if report.preview else "latest"
+    told = _leave_details(report, page, folder, (stem, latest), details)
     forms = {
-        "html": pages.html(report),
-        "txt": text.plain(report),
-        "json": json.dumps(summary.as_json(report), indent=2, ensure_ascii=False) + "\n",
+        ".html": page,
+        ".txt": text.plain(report),
+        "-receipt.json": told,
+        ".json": _json(summary.as_json(report)),
     }
-    for name in (stem, "latest-preview" if report.preview else "latest"):
-        for form, content in forms.items():
-            _write_whole(folder / f"{name}.{form}", content)
+    for ending, content in forms.items():
+        for name in (stem, latest):
+            with archive.whole(folder / f"{name}{ending}", 0o644) as file:
+                file.write(content.encode("utf-8", errors="replace"))
     _prune(folder)
     _log.info("report_left", district=report.district, run=report.run, outcome=report.outcome)
     return folder / f"{stem}.html"
@@ -49,23 +55,58 @@ def is_left(run: int, home: Path) -> bool:
     return any((home / FOLDER).glob(f"*-run-{run}.json"))
 
 
-def _write_whole(path: Path, content: str) -> None:
-    """Write under a hidden name that the SFTP server never shows, then put it in place at once."""
-    handle, name = tempfile.mkstemp(prefix=".upload-", dir=path.parent)
-    part = Path(name)
+def in_one_zip(report: SyncReport, path: Path, details: Path | None) -> str:
+    """Write the zip with the report, its receipt and the run's details; returns the receipt. Raises OSError where the disk says no."""
+    return _zip(report, pages.html(report), path, details)
+
+
+def _leave_details(report: SyncReport, page: str, folder: Path, names: tuple[str, str], details: Path | None) -> str:
+    """Leave the zip and the rejected rows, or where the disk has no room for them, none of an earlier night; returns the receipt."""
+    stem, latest = names
+    loose: set[str] = set()
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        told = _zip(report, page, folder / f"{stem}.zip", details)
+        if details is not None:
+            for name, content in archive.rejected(details):
+                loose.add(f"{latest}-{name}")
+                with archive.whole(folder / f"{latest}-{name}") as file:
+                    file.writelines(content)
+        _link(folder / f"{stem}.zip", folder / f"{latest}.zip")
+    except OSError as fault:
+        _log.error("details_not_left", district=report.district, run=report.run, error=fault.strerror)
+        told = _json(receipt.make(report, None, None))
+        loose.clear()
+        for name in (f"{stem}.zip", f"{latest}.zip"):
+            (folder / name).unlink(missing_ok=True)
+    for path in folder.glob(f"{latest}-{archive.REJECTED}*.csv"):
+        if path.name not in loose:
+            path.unlink(missing_ok=True)
+    return told
+
+
+def _zip(report: SyncReport, page: str, path: Path, details: Path | None) -> str:
+    told = _json(receipt.make(report, archive.contents(details) if details else None, path.name if details else None))
+    archive.complete(path, details, {"report.html": page, "receipt.json": told})
+    return told
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _link(path: Path, name: Path) -> None:
+    """The file under a second name too, so that a big one lies on the disk once."""
+    part = name.with_name(f"{archive.PART}{path.name}")
+    part.unlink(missing_ok=True)
+    os.link(path, part)
+    part.replace(name)
+    part.unlink(missing_ok=True)  # still there where both were one already
 
 
 def _prune(folder: Path) -> None:
-    """Remove our oldest reports; whatever else lies in the folder stays."""
+    """Remove our oldest reports, and parts that a killed run left; whatever else lies in the folder stays."""
+    for part in folder.glob(f"{archive.PART}*"):
+        part.unlink(missing_ok=True)
     ours = [(match["stem"], path) for path in folder.iterdir() if (match := _OURS.fullmatch(path.name))]
     kept = set(sorted({stem for stem, _ in ours}, reverse=True)[:KEPT_RUNS])
     for stem, path in ours:

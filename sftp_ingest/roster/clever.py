@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, Assembled, Roster, Verdict
+from sftp_ingest.roster import contacts
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
 
@@ -183,55 +184,22 @@ def _staff(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _contacts(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a student and contact; a further phone of the same contact goes to other_phones.
-
-    A contact is told by Contact_sis_id, else by name and e-mail, else by name and phone, else by all that is known (contract 1.5).
-    """
-    columns = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
-    told = {column: frame[f"contact_{column}"].array for column in columns if f"contact_{column}" in frame.columns}
-    entity = ENTITIES["contacts"]
-    if "name" not in told:
-        return _shaped(entity.columns, {}, 0)
-    rows = pd.DataFrame({"student_id": frame["student_id"].array, **told}, copy=False)
-    rows = rows[(rows["name"] != "").to_numpy()]
-    rows = _shaped(("student_id", *columns), {column: rows[column] for column in rows.columns}, len(rows))
-    rows = rows.assign(contact_id=_contact_ids(rows))
-    again = rows.duplicated(["student_id", "contact_id"], keep=False).to_numpy()
-    if not again.any():
-        return _shaped(entity.columns, rows, len(rows))
-    # only contacts with several rows need an order; it is by content, as the order of rows means nothing
-    several = rows[again].sort_values(list(rows.columns))
-    phones: dict[tuple[str, str], list[list[str]]] = {}
-    for student, contact, phone, kind in zip(several["student_id"], several["contact_id"], several["phone"], several["phone_type"], strict=True):
-        told_phones = phones.setdefault((student, contact), [])
-        if phone and [phone, kind] not in told_phones:
-            told_phones.append([phone, kind])
-    several = several.drop_duplicates(["student_id", "contact_id"])
-    keys = list(zip(several["student_id"], several["contact_id"], strict=True))
-    several = several.assign(
-        phone=pd.array([phones[key][0][0] if phones[key] else "" for key in keys], dtype=TEXT),
-        phone_type=pd.array([phones[key][0][1] if phones[key] else "" for key in keys], dtype=TEXT),
-        other_phones=pd.array([json.dumps(phones[key][1:]) if phones[key][1:] else "" for key in keys], dtype=TEXT),
-    )
-    rows = rows[~again].assign(other_phones=pd.array(pa.repeat("", int((~again).sum())), dtype=TEXT))
-    rows = pd.concat([rows, several], ignore_index=True)
-    return _shaped(entity.columns, rows, len(rows))
+    """The rows that name a contact, as they were sent; who is who is told later, by `contacts.told`."""
+    columns = {column: frame[f"contact_{column}"] for column in contacts.CELLS if f"contact_{column}" in frame.columns}
+    if "name" not in columns:
+        return _shaped(ENTITIES["contacts"].columns, {}, 0)
+    named = (frame["contact_name"] != "").to_numpy(dtype=bool)
+    rows = {column: cells[named] for column, cells in columns.items()} | {"student_id": frame.loc[named, "student_id"]}
+    return _shaped(ENTITIES["contacts"].columns, rows, int(named.sum()))
 
 
-def _contact_ids(rows: pd.DataFrame) -> pd.Series:
-    ids = []
-    for student, name, kind, relationship, phone, phone_type, email, sis_id in zip(
-        *(rows[column].to_list() for column in ("student_id", "name", "type", "relationship", "phone", "phone_type", "email", "sis_id")), strict=True
-    ):
-        if sis_id:
-            ids.append(sis_id)
-        elif email:
-            ids.append("~" + _digest("email", name, email))
-        elif phone:
-            ids.append("~" + _digest("phone", name, phone))
-        else:
-            ids.append("~" + _digest("student", student, name, kind, relationship, phone_type))
-    return pd.Series(pd.array(ids, dtype=TEXT), index=rows.index)
+def _nameless(frame: pd.DataFrame) -> pd.DataFrame:
+    """The students with a row that tells of a contact and does not name him: whom it means is unknown, so none of theirs has left (law 1)."""
+    columns = [column for column in frame.columns if column.startswith("contact_")]
+    if "contact_name" not in columns:
+        return frame.iloc[:0][["student_id"]]
+    nameless = (frame["contact_name"] == "").to_numpy(dtype=bool)
+    return frame.loc[nameless, ["student_id"]][(frame.loc[nameless, columns] != "").any(axis=1).to_numpy(dtype=bool)]
 
 
 def _named_contacts(contacts: pd.DataFrame, verdict: Verdict, tables: Sequence[Table]) -> pd.DataFrame:
@@ -267,7 +235,9 @@ def _seen(verdict: Verdict, contract: Contract) -> dict[str, pd.DataFrame]:
             parts.setdefault(entity.name, []).append(frame.set_axis(list(entity.key), axis=1) if len(entity.key) == 1 else frame[list(entity.key)])
     for name, source in (("contacts", "students"), ("section_teachers", "sections")):
         parent, other = ENTITIES[name].key
-        for frame in parts[source]:
-            keys = frame.iloc[:, 0].array
-            parts.setdefault(name, []).append(pd.DataFrame({parent: keys, other: pd.array(np.full(len(keys), None), dtype=TEXT)}))
+        keys = [frame.iloc[:, 0] for frame in parts[source]]
+        if name == "contacts":
+            keys.append(_nameless(verdict.tables["students"])["student_id"])
+        for each in keys:
+            parts.setdefault(name, []).append(pd.DataFrame({parent: each.array, other: pd.array(np.full(len(each), None), dtype=TEXT)}))
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}

@@ -10,8 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 import sftp_ingest
 from sftp_ingest.errors import ContractError
+from sftp_ingest.findings import Severity
 
 TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone", "attendance", "attendance_type")
 FORMAT = "format.toml"
@@ -27,7 +31,11 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Field:
-    """One column: `column` is the header as compared, `to` the roster's column, `derive` the column that stands for it when it is absent."""
+    """One column: `column` is the header as compared, `to` the roster's column, `derive` the column that stands for it when it is absent.
+
+    The rest is a district's own: `headers` are further ones that mean this column, as compared; `values` are pairs of a text and what it
+    stands for; `enum` and the lengths say how cells look. A `waived` column is one that the format requires and the district need not send.
+    """
 
     name: str
     type: str = "string"
@@ -38,6 +46,12 @@ class Field:
     sensitive: bool = False
     drop: bool = False
     derive: str = ""
+    headers: tuple[str, ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
+    enum: tuple[str, ...] = ()
+    min_length: int = 0
+    max_length: int = 0
+    waived: bool = False
 
     @property
     def column(self) -> str:
@@ -53,6 +67,27 @@ class Reference:
     table: str
     optional: bool = False
     also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """A district's own demand on the cells of `column`; blank cells always meet it.
+
+    It is one of these: a `pattern` for the whole cell; an `enum` of what may stand there; a `minimum`, a `maximum` or both (a date is the
+    number YYYYMMDD); `unique`, that no two records have one cell; or the `relation` (as `>=`) in which it must stand to the column `other`.
+    """
+
+    name: str
+    column: str
+    severity: Severity = "warn"
+    advice: str = ""
+    pattern: str = ""
+    enum: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    unique: bool = False
+    relation: str = ""
+    other: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,11 +114,17 @@ class Table:
     may_be_empty: bool = False
     incremental: bool = False
     deprecated: str = ""
+    checks: tuple[Check, ...] = ()
 
     @property
     def columns(self) -> Mapping[str, Field]:
         """Normalised header → field."""
         return {each.column: each for each in self.fields}
+
+    def column_of(self, header: str) -> str:
+        """The column that a header means: the one that a district calls so, else the header itself as compared."""
+        name = normalised(header)
+        return next((each.column for each in self.fields if name in each.headers), name)
 
     def repeats(self, column: str) -> bool:
         """Whether the column may differ between repeated rows of one record."""
@@ -118,7 +159,8 @@ def load(format: str = "clever") -> Contract:
     """The contract of a known format. Raises ContractError where a file of it is missing or wrong."""
     folder = _schemas() / format
     digest = hashlib.sha256()
-    tables = {name: _table(name, _toml(folder / f"{name}.toml", digest), f"{format}/{name}.toml") for name in _toml(folder / FORMAT, digest)["tables"]}
+    names = toml_of(folder / FORMAT, digest)["tables"]
+    tables = {name: _table(name, toml_of(folder / f"{name}.toml", digest), f"{format}/{name}.toml") for name in names}
     kinds = {table.records for table in tables.values()}
     for table in tables.values():
         for kind in (*(each.table for each in table.references), *([table.extends] if table.extends else [])):
@@ -128,12 +170,39 @@ def load(format: str = "clever") -> Contract:
 
 
 def keeping(contract: Contract, sensitive: Collection[str]) -> Contract:
-    """The contract of a district that stores only the sensitive columns named here; all others are dropped while reading (law 10)."""
-    tables = {
-        name: replace(table, fields=tuple(replace(each, drop=each.drop or (each.sensitive and each.column not in sensitive)) for each in table.fields))
-        for name, table in contract.tables.items()
-    }
-    return replace(contract, tables=tables)
+    """The contract of a district that stores only the sensitive columns named here; all others are dropped while reading (law 10).
+
+    Raises ContractError where a rule of the district's own needs a column that is dropped: it would never be broken.
+    """
+    return replace(contract, tables={name: _keeping(table, sensitive) for name, table in contract.tables.items()})
+
+
+def _keeping(table: Table, sensitive: Collection[str]) -> Table:
+    fields = tuple(replace(each, drop=each.drop or (each.sensitive and each.column.lower() not in sensitive)) for each in table.fields)
+    dropped = {each.column: each.name for each in fields if each.drop}
+    ruled = [each.column for each in fields if each.required] + [column for check in table.checks for column in (check.column, check.other)]
+    for column in ruled:
+        if column in dropped:
+            raise ContractError(f"{table.name}.toml: there is a rule for {dropped[column]}, which is not kept; keep_sensitive must name {column.lower()}")
+    return replace(table, fields=fields)
+
+
+def toml_of(path: Path, digest: Digest) -> dict[str, Any]:
+    """What a file of a contract says; its bytes are counted into the digest. Raises ContractError where it cannot be read."""
+    try:
+        text = path.read_bytes()
+        digest.update(text)
+        return tomllib.loads(text.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise ContractError(f"{path.parent.name}/{path.name} cannot be read: {fault}") from fault
+
+
+def check_pattern(pattern: str, where: str) -> None:
+    """Raises ContractError where Arrow, which does the matching, takes the pattern for no regular expression; it knows no look-around."""
+    try:
+        pc.match_substring_regex(pa.array([""], pa.string()), pattern)
+    except pa.ArrowInvalid as fault:
+        raise ContractError(f"{where} is no regular expression: {fault}") from fault
 
 
 def _schemas() -> Path:
@@ -143,15 +212,6 @@ def _schemas() -> Path:
         if folder.is_dir():
             return folder
     raise ContractError(f"there is no folder of contracts beside {package}")
-
-
-def _toml(path: Path, digest: Digest) -> dict[str, Any]:
-    try:
-        text = path.read_bytes()
-        digest.update(text)
-        return tomllib.loads(text.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        raise ContractError(f"{path.parent.name}/{path.name} cannot be read: {fault}") from fault
 
 
 def _table(name: str, data: Mapping[str, Any], where: str) -> Table:
@@ -206,8 +266,5 @@ def _field(data: Mapping[str, Any], where: str) -> Field:
     )
     if field.type not in TYPES:
         raise ContractError(f"{where}: {field.name} has the unknown type {field.type}; known are {', '.join(TYPES)}")
-    try:
-        re.compile(field.pattern)
-    except re.error as fault:
-        raise ContractError(f"{where}: the pattern of {field.name} is no regular expression: {fault}") from fault
+    check_pattern(field.pattern, f"{where}: the pattern of {field.name}")
     return field

@@ -23,10 +23,11 @@ REKEYED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Review:
-    """`hold` is None where everything may flow; `flowing` is what may be applied now."""
+    """`hold` is None where everything may flow; `flowing` is what may be applied now, `waiting` what the hold keeps."""
 
     hold: Hold | None
     flowing: ChangeSet
+    waiting: ChangeSet | None = None
 
 
 def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collection[str] = (), approved: str = "") -> Review:
@@ -49,7 +50,7 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collec
     )
     if hold.digest == approved:
         return Review(None, change_set)
-    return Review(hold, _without(change_set, waiting))
+    return Review(hold, _only(change_set, {name: ~mask for name, mask in waiting.items()}), _only(change_set, waiting))
 
 
 def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, shrunk: bool) -> list[HoldReason]:
@@ -138,10 +139,10 @@ def _operation(change_set: ChangeSet, name: str, *operations: str) -> Mask:
     return mask
 
 
-def _without(change_set: ChangeSet, waiting: Mapping[str, Mask]) -> ChangeSet:
+def _only(change_set: ChangeSet, chosen: Mapping[str, Mask]) -> ChangeSet:
     return ChangeSet(
-        changes={name: frame[~waiting[name]].reset_index(drop=True) for name, frame in change_set.changes.items()},
-        before={name: frame[~waiting[name]].reset_index(drop=True) for name, frame in change_set.before.items()},
+        changes={name: frame[chosen[name]].reset_index(drop=True) for name, frame in change_set.changes.items()},
+        before={name: frame[chosen[name]].reset_index(drop=True) for name, frame in change_set.before.items()},
         existing=change_set.existing,
         unchanged=change_set.unchanged,
         findings=change_set.findings,

@@ -10,7 +10,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,6 +102,29 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line that is not blank: its text and cells as sent, its number, and the byte at which the records begin."""
+
+    text: str
+    cells: tuple[str, ...]
+    line: int
+    end: int
+
+
+def header(text: Text) -> Header:
+    """The header of a file that is not blank."""
+    start = len(text.data) - len(text.data.lstrip(b"\n"))
+    end = text.data.find(b"\n", start)
+    end = len(text.data) if end < 0 else end
+    line = text.data[start:end].decode("utf-8", errors="replace")
+    try:
+        cells = next(csv.reader([line]), [])
+    except csv.Error:
+        cells = line.split(",")
+    return Header(line, tuple(cells), start + 1, min(end + 1, len(text.data)))
 
 
 def records(text: Text, start: int, first_line: int, names: Sequence[str], wanted: Iterable[str]) -> Records:
@@ -223,6 +246,32 @@ def _continuations(
         else:
             position += 1
     return continued
+
+
+def read_again(text: Text, at: Iterable[int], width: int) -> Iterator[OddRecord]:
+    """The records that begin at these lines, one by one and with all their cells, as `records` took them."""
+    ends = np.flatnonzero(np.frombuffer(text.data, dtype=np.uint8) == 10)
+    if not len(ends) or ends[-1] != len(text.data) - 1:
+        ends = np.append(ends, len(text.data))
+    for line in at:
+        yield _odd_record(_whole(text.data, ends, line - 1, width).decode("utf-8", errors="replace"), line, width, None)
+
+
+def _whole(data: bytes, ends: npt.NDArray[np.int64], position: int, width: int) -> bytes:
+    """The line with those that go on with its record, joined as `_continuations` joins them."""
+    start = int(ends[position - 1]) + 1 if position else 0
+    alone = data[start : int(ends[position])]
+    if alone.count(b'"') % 2 == 0:
+        return alone
+    for last in range(position + 1, min(position + LONGEST_RECORD + 1, len(ends))):
+        line = data[int(ends[last - 1]) + 1 : int(ends[last])]
+        if line.count(b'"') % 2:
+            joined = data[start : int(ends[last])]
+            cells = _strict_cells(joined.decode("utf-8", errors="replace"))
+            return joined if cells is not None and len(cells) == width else alone
+        if b'"' not in line and line.count(b",") == width - 1:
+            return alone
+    return alone
 
 
 def _parse(

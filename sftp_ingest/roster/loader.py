@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding, refuses
-from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames
+from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
 from sftp_ingest.roster import lines
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table, normalised
@@ -36,6 +35,7 @@ class _File:
     findings: list[Finding] = field(default_factory=list)
     frame: pd.DataFrame | None = None
     unread: pd.DataFrame | None = None
+    faulty: Rejections | None = None
     rows: int = 0
     shape: FileShape = field(default_factory=lambda: FileShape(()))
 
@@ -49,7 +49,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
     Raises DeliveryError where a sealed file is gone or has changed since it was sealed.
     """
     found, chosen = _choose(delivery, contract, strict)
-    tables, unread, rows, shapes, gone = {}, {}, {}, {}, {}
+    tables, unread, rows, shapes, gone, faulty = {}, {}, {}, {}, {}, {}
     for table in contract.tables.values():
         sealed = chosen.get(table.name)
         if sealed is None:
@@ -69,7 +69,19 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
         if file.frame is not None and file.unread is not None:
             tables[table.name], unread[table.name] = file.frame, file.unread
             rows[table.name], shapes[table.file] = file.rows, file.shape
-    return Frames(tables, tuple(found), unread, rows, shapes, gone)
+        if file.faulty is not None:
+            faulty[table.file] = file.faulty
+    return Frames(tables, tuple(found), unread, rows, shapes, gone, faulty)
+
+
+def texts(delivery: Delivery, contract: Contract, files: Collection[str]) -> Iterator[tuple[Table, lines.Text]]:
+    """Again the text of the files, named as the contract spells them, one by one. Raises DeliveryError as `load` does."""
+    _, chosen = _choose(delivery, contract, strict=False)
+    for table in contract.tables.values():
+        if table.file in files and table.name in chosen:
+            text = lines.decode(_bytes(delivery.folder / chosen[table.name].name, chosen[table.name]))
+            if text is not None:
+                yield table, text
 
 
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
@@ -126,17 +138,13 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
         file.find("encoding_guessed", at=text.guessed, hint=f"read as {text.encoding}")
     if text.unreadable:
         file.find("bytes_unreadable", at=text.unreadable)
-    start = len(text.data) - len(text.data.lstrip(b"\n"))
-    end = text.data.find(b"\n", start)
-    end = len(text.data) if end < 0 else end
-    header_line = start + 1
-    header = text.data[start:end].decode("utf-8", errors="replace")
-    names = _header(file, header, header_line, before)
+    header = lines.header(text)
+    names = _header(file, header, before)
     if names is None or refuses(file.findings):
         return None
     known = file.table.columns
-    wanted = [name for name in names if (name in known and not known[name].drop) or (name.startswith("ext.") and file.table.ext)]
-    records = lines.records(text, min(end + 1, len(text.data)), header_line + 1, names, wanted)
+    wanted = [name for name in names if (not known[name].drop if name in known else name.startswith("ext.") and file.table.ext)]
+    records = lines.records(text, header.end, header.line + 1, names, wanted)
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     frame = _frame(file, records)
     file.rows = len(frame) + len(records.faulty)
@@ -147,25 +155,23 @@ def _read(file: _File, data: bytes, before: FileShape | None) -> None:
         file.find("file_emptied")
     file.frame = _with_derived(file, frame)
     file.unread = _unread_keys(file.table, names, records.faulty)
+    file.faulty = _left_out(file, records.faulty)
     return None
 
 
-def _header(file: _File, header: str, line: int, before: FileShape | None) -> list[str] | None:
+def _header(file: _File, header: lines.Header, before: FileShape | None) -> list[str] | None:
     """The columns as compared, each under a name of its own, or None where there is no header to speak of.
 
     Columns that are not read keep their place under a name that starts with NUL, which no header can have.
     """
-    try:
-        sent = next(csv.reader([header]), [])
-    except csv.Error:
-        sent = header.split(",")
-    if len(sent) > WIDEST or any(ord(letter) < 32 and letter != "\t" for letter in header):
+    sent, line = header.cells, header.line
+    if len(sent) > WIDEST or any(ord(letter) < 32 and letter != "\t" for letter in header.text):
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
     known = file.table.columns
     names = [_named(each, file.table) for each in sent]
     if not set(names) & set(known):
-        other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.split(each)} & set(known)), "")
+        other = next((each for each in (";", "\t", "|") if {normalised(part) for part in header.text.split(each)} & set(known)), "")
         hint = (
             f"columns are separated by {'tabs' if other == chr(9) else other}, not by commas" if other else "the first line holds no column name of the format"
         )
@@ -186,7 +192,9 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
     for each in file.table.fields:
         if each.required and each.column not in columns:
             derivable = each.derive in columns
-            file.find("header_derived" if derivable else "header_missing", each.name, at=(line,), hint=f"{each.derive} stands for it" if derivable else "")
+            also = f"{' and '.join(each.headers)} would be read as it" if each.headers else ""
+            hint = f"{each.derive} stands for it" if derivable else also
+            file.find("header_derived" if derivable else "header_missing", each.name, at=(line,), hint=hint)
     if before is not None:
         for column in before.columns:
             if column not in columns:
@@ -196,7 +204,7 @@ def _header(file: _File, header: str, line: int, before: FileShape | None) -> li
 
 def _named(header: str, table: Table) -> str:
     """The column as compared. In a file that extends records whatever is not the key is the district's own."""
-    name = normalised(header)
+    name = table.column_of(header)
     return f"ext.{header.strip()}" if table.extends and name and name not in table.columns and not name.startswith("ext.") else name
 
 
@@ -245,10 +253,27 @@ def _frame(file: _File, records: lines.Records) -> pd.DataFrame:
 
 
 def _with_derived(file: _File, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every column that the roster cannot do without: derived where that is allowed, blank where the district need not send it."""
     for each in file.table.fields:
         if each.derive and each.required and each.column not in frame.columns and each.derive in frame.columns:
             frame = frame.assign(**{each.column: frame[each.derive]})
+        elif each.waived and each.column not in frame.columns:
+            frame = frame.assign(**{each.column: pd.array(pa.repeat("", len(frame)), dtype=TEXT)})
     return frame
+
+
+def _left_out(file: _File, faulty: Sequence[lines.OddRecord]) -> Rejections | None:
+    """The lines of records that are in no frame, each with the finding of its fault."""
+    if not faulty:
+        return None
+    labels = {each.code: each.label for each in file.findings}
+    codes = sorted({each.fault for each in faulty if each.fault})
+    places = {code: place for place, code in enumerate(codes)}
+    return Rejections(
+        lines=np.array([each.line for each in faulty], dtype=np.int64),
+        causes=np.array([places[each.fault] for each in faulty if each.fault], dtype=np.int32),
+        labels=tuple(labels[code] for code in codes),
+    )
 
 
 def _unread_keys(table: Table, names: Sequence[str], faulty: Sequence[lines.OddRecord]) -> pd.DataFrame:

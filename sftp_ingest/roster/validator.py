@@ -6,7 +6,7 @@ Cells are checked by pandera, from schemas built of the contract; keys and refer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,11 @@ import pandera.pandas as pap
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
-from sftp_ingest.model import Frames, Verdict
-from sftp_ingest.roster import values
+from sftp_ingest.findings import SAMPLE_LINES, Finding, Severity, finding, refuses
+from sftp_ingest.model import Frames, Rejections, Verdict
+from sftp_ingest.roster import contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
-from sftp_ingest.roster.contract import Contract, Field, Reference, Table
+from sftp_ingest.roster.contract import Check, Contract, Field, Reference, Table
 
 SHOWN_VALUES = 10
 """How many distinct values of an id or vocabulary column a finding shows."""
@@ -87,9 +87,21 @@ class _Court:
         """The tables that hold records of a kind, as far as they have been judged."""
         return [rows for rows in self.done.values() if rows.table.records == records]
 
-    def find(self, code: str, rows: _Rows, column: str, mask: Mask, *, values: Sequence[str] = (), hint: str = "", cause: str = "") -> Finding:
+    def find(
+        self,
+        code: str,
+        rows: _Rows,
+        column: str,
+        mask: Mask,
+        *,
+        values: Sequence[str] = (),
+        hint: str = "",
+        cause: str = "",
+        severity: Severity | None = None,
+    ) -> Finding:
         """Note a finding on the masked rows, and reject them where its severity says so."""
-        found = finding(code, rows.file, column, rows.lines(mask), count=int(mask.sum()), values=values, hint=hint, cause=cause, strict=self.strict)
+        lines, count = rows.lines(mask), int(mask.sum())
+        found = finding(code, rows.file, column, lines, count=count, values=values, hint=hint, cause=cause, severity=severity, strict=self.strict)
         self.findings.append(found)
         if found.severity != "warn":
             rows.reject(mask, cause or found.label)
@@ -98,12 +110,15 @@ class _Court:
 
 def validate(frames: Frames, contract: Contract, *, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
     """Judge every row. `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight."""
+    frames = _in_the_formats_words(frames, contract)
     court = _Court(strict, known or {}, list(frames.findings), unread=frames.unread)
     for name, table in contract.tables.items():
         if name not in frames.tables:
             continue
         frame = frames.tables[name]
         rows = _Rows(table, table.file, frame, np.zeros(len(frame), dtype=np.int32))
+        if strict:
+            _check_grades_as_clever_does(court, rows)
         _read_values(court, rows)
         _check_cells(court, rows)
         for reference in table.references:
@@ -123,13 +138,43 @@ def validate(frames: Frames, contract: Contract, *, strict: bool = False, known:
         seen={name: _seen(rows, frames.unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) for name, rows in court.done.items()},
-        rejections={},
+        rejections={rows.file: found for rows in court.done.values() if (found := _rejections(rows, frames.faulty.get(rows.file)))},
         refused=refuses(court.findings),
         gone=frames.gone,
     )
 
 
 # ---------------------------------------------------------------- cells
+
+
+def _in_the_formats_words(frames: Frames, contract: Contract) -> Frames:
+    """The frames with a district's own words read as it says; keys of rows that were not read stand under both, as either may be meant."""
+    tables, unread = dict(frames.tables), dict(frames.unread)
+    for name, frame in frames.tables.items():
+        table = contract.tables[name]
+        words = {each.column: dict(each.values) for each in table.fields if each.values}
+        read = {column: _in_words(frame[column], meant) for column, meant in words.items() if column in frame.columns}
+        if read:
+            tables[name] = frame.assign(**read)
+        if meant := {column: _in_words(unread[name][column], words[column]) for column in table.key if column in words}:
+            unread[name] = pd.concat([unread[name], unread[name].assign(**meant)]).drop_duplicates(ignore_index=True)
+    return replace(frames, tables=tables, unread=unread)
+
+
+def _in_words(cells: pd.Series, meant: Mapping[str, str]) -> pd.Series:
+    encoded = array_of(cells).dictionary_encode()
+    texts = pa.array([meant.get(text, text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return pd.Series(pd.array(texts.take(encoded.indices), dtype=TEXT), index=cells.index)
+
+
+def _check_grades_as_clever_does(court: _Court, rows: _Rows) -> None:
+    """A grade with a leading zero is an error (contract 1.3). A school's lowest and highest are let pass: nobody is in a grade by them."""
+    field = rows.table.columns.get("grade")
+    if field is None or field.column not in rows.frame.columns:
+        return
+    zero = pc.match_substring_regex(rows.column(field.column), "^0[0-9]$").to_numpy(zero_copy_only=False)
+    if zero.any():
+        court.find("grade_leading_zero", rows, field.name, zero, values=_distinct(rows.column(field.column), zero))
 
 
 def _read_values(court: _Court, rows: _Rows) -> None:
@@ -158,19 +203,34 @@ def _read_values(court: _Court, rows: _Rows) -> None:
 
 
 def _check_cells(court: _Court, rows: _Rows) -> None:
-    """Required cells and patterns, by pandera; the masks give exact counts, the failure cases are not needed."""
+    """What cells must be, by pandera; the masks give exact counts, the failure cases are not needed."""
     try:
-        _schema(rows.table, list(rows.frame.columns)).validate(rows.frame, lazy=True)
+        _schema(rows.table, rows.frame).validate(rows.frame, lazy=True)
     except pap.errors.SchemaErrors as faults:
         names = {each.column: each.name for each in rows.table.fields}
+        own = {each.name: each for each in rows.table.checks}
         for fault in faults.schema_errors:
             failed = ~np.asarray(fault.check_output, dtype=bool)
-            court.find(str(fault.check.name), rows, names[str(fault.schema.name)], failed)
+            column = names.get(str(fault.schema.name), str(fault.schema.name))
+            check = own.get(str(fault.check.title))
+            if check is None:
+                court.find(str(fault.check.name), rows, column, failed, hint=fault.check.error or "")
+            else:
+                court.find(str(fault.check.name), rows, column, failed, values=[check.name], hint=check.advice, severity=check.severity)
 
 
-def _schema(table: Table, columns: Sequence[str]) -> pap.DataFrameSchema:
+def _schema(table: Table, frame: pd.DataFrame) -> pap.DataFrameSchema:
     """The contract's table as a pandera schema over the columns that are there."""
-    return pap.DataFrameSchema({each.column: pap.Column(TEXT, _checks(each)) for each in table.fields if each.column in columns})
+    checks = {each.column: _checks(each) for each in table.fields if each.column in frame.columns}
+    for check in table.checks:
+        if check.column in frame.columns and (not check.other or check.other in frame.columns):
+            holds = _own(check, table, frame)
+            checks.setdefault(check.column, []).append(pap.Check(holds, name="check_failed", title=check.name, n_failure_cases=1))
+    return pap.DataFrameSchema({column: pap.Column(TEXT, each) for column, each in checks.items()})
+
+
+Holds = Callable[[pd.Series], pd.Series]
+"""Tells of every cell of a column whether it is as it should be."""
 
 
 def _checks(each: Field) -> list[pap.Check]:
@@ -180,20 +240,97 @@ def _checks(each: Field) -> list[pap.Check]:
     pattern = each.pattern or values.PATTERNS.get(each.type, "")
     if pattern:
         checks.append(pap.Check(_like(pattern), name="value_malformed", n_failure_cases=1))
+    if each.enum:
+        shown = ", ".join(each.enum[:SHOWN_VALUES]) + (" and others" if len(each.enum) > SHOWN_VALUES else "")
+        checks.append(pap.Check(_among(each.enum), name="value_malformed", error=f"allowed are {shown}", n_failure_cases=1))
+    if each.min_length or each.max_length:
+        bounds = " and ".join([*([f"at least {each.min_length}"] if each.min_length else []), *([f"at most {each.max_length}"] if each.max_length else [])])
+        checks.append(pap.Check(_long(each.min_length, each.max_length), name="value_malformed", error=f"{bounds} characters", n_failure_cases=1))
     return checks
 
 
 def _filled(series: pd.Series) -> pd.Series:
-    return pd.Series(pc.not_equal(array_of(series), "").to_numpy(zero_copy_only=False), index=series.index)
+    return _answer(series, pc.not_equal(array_of(series), ""))
 
 
-def _like(pattern: str) -> Callable[[pd.Series], pd.Series]:
+def _like(pattern: str) -> Holds:
     expression = f"^(?:{pattern})?$"
+    return lambda series: _answer(series, pc.match_substring_regex(array_of(series), expression))
 
+
+def _among(allowed: Sequence[str]) -> Holds:
+    return lambda series: _answer(series, is_in(array_of(series), pa.array([*allowed, ""], pa.string())))
+
+
+def _long(least: int, most: int) -> Holds:
     def check(series: pd.Series) -> pd.Series:
-        return pd.Series(pc.match_substring_regex(array_of(series), expression).to_numpy(zero_copy_only=False), index=series.index)
+        length = pc.utf8_length(array_of(series)).to_numpy(zero_copy_only=False)
+        return _answer(series, (length == 0) | ((length >= least) & (length <= (most or length))))
 
     return check
+
+
+def _answer(series: pd.Series, holds: pa.Array | Mask) -> pd.Series:
+    return pd.Series(holds if isinstance(holds, np.ndarray) else holds.to_numpy(zero_copy_only=False), index=series.index)
+
+
+# ---------------------------------------------------------------- a district's own checks
+
+
+def _own(check: Check, table: Table, frame: pd.DataFrame) -> Holds:
+    if check.pattern:
+        return _like(check.pattern)
+    if check.enum:
+        return _among(check.enum)
+    if check.unique:
+        return lambda series: _answer(series, _unshared(array_of(series), frame[list(table.key)]))
+    type = table.columns[check.column].type if check.column in table.columns else "string"
+    if not check.relation:
+        return lambda series: _answer(series, _within(array_of(series), check, type))
+    return lambda series: _answer(series, _related(array_of(series), check.relation, array_of(frame[check.other]), type))
+
+
+def _unshared(cells: pa.Array, keys: pd.DataFrame) -> Mask:
+    """Which cells are blank or belong to one record alone, in however many rows it stands."""
+    blank = pc.equal(cells, "").to_numpy(zero_copy_only=False)
+    cell = cells.dictionary_encode().indices.to_numpy().astype(np.int64)
+    record = keys.groupby(list(keys.columns), sort=False).ngroup().to_numpy().astype(np.int64) if len(keys.columns) else np.arange(len(keys))
+    pairs = np.sort(cell * (len(keys) + 1) + record)
+    owned = pairs[np.diff(pairs, prepend=-1) != 0] // (len(keys) + 1)
+    alone: Mask = blank | (np.bincount(owned, minlength=1)[cell] == 1)
+    return alone
+
+
+def _within(cells: pa.Array, check: Check, type: str) -> Mask:
+    rank, silent = _ranks(cells, type)
+    least = -np.inf if check.minimum is None else check.minimum
+    most = np.inf if check.maximum is None else check.maximum
+    within: Mask = silent | ((rank >= least) & (rank <= most))
+    return within
+
+
+def _related(cells: pa.Array, relation: str, others: pa.Array, type: str) -> Mask:
+    """Which pairs stand in the relation; a blank on either side says nothing against it."""
+    if relation in ("==", "!="):
+        same = pc.equal(cells, others).to_numpy(zero_copy_only=False)
+        blank = pc.or_(pc.equal(cells, ""), pc.equal(others, "")).to_numpy(zero_copy_only=False)
+        alike: Mask = blank | (same if relation == "==" else ~same)
+        return alike
+    (left, left_silent), (right, right_silent) = _ranks(cells, type), _ranks(others, type)
+    compared: Mask = {">=": left >= right, "<=": left <= right, ">": left > right, "<": left < right}[relation]
+    return left_silent | right_silent | compared
+
+
+def _ranks(cells: pa.Array, type: str) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Where each cell stands in the order of its type, and which say nothing of an order. A cell that should be a number and is none has no rank."""
+    if type == "grade":
+        rank = pc.index_in(cells, value_set=pa.array(values.GRADES[: values.GRADES.index("Ungraded")], pa.string()))
+        return rank.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False), rank.is_null().to_numpy(zero_copy_only=False)
+    dated = type == "date"
+    readable = pc.match_substring_regex(cells, r"^\d{4}-\d{2}-\d{2}$" if dated else r"^[+-]?(\d{1,300}(\.\d*)?|\.\d+)$")
+    digits = pc.if_else(readable, pc.replace_substring(cells, "-", "") if dated else pc.utf8_ltrim(cells, characters="+"), None)
+    silent = pc.invert(readable) if dated else pc.equal(cells, "")
+    return digits.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False), silent.to_numpy(zero_copy_only=False)
 
 
 # ---------------------------------------------------------------- references
@@ -345,6 +482,7 @@ def _key(frame: pd.DataFrame, key: Sequence[str]) -> pa.Array:
 
 
 def _check_contacts(court: _Court, rows: _Rows) -> None:
+    """Contacts without name or type, one id for two people, and more contacts than Clever takes (contract 1.5, 1.10.2); the students stay."""
     columns = [column for column in rows.frame.columns if column.startswith("contact_")]
     if "contact_name" not in columns:
         return
@@ -354,6 +492,51 @@ def _check_contacts(court: _Court, rows: _Rows) -> None:
         told |= pc.not_equal(rows.column(column), "").to_numpy(zero_copy_only=False)
     if (nameless & told).any():
         court.find("contact_incomplete", rows, "Contact_name", nameless & told)
+    untyped = ~nameless & rows.kept
+    if "contact_type" in columns:
+        untyped &= pc.equal(rows.column("contact_type"), "").to_numpy(zero_copy_only=False)
+    if untyped.any():
+        court.find("contact_type_missing", rows, "Contact_type", untyped)
+        if court.strict:  # left out as one without a name is
+            cleared = pc.if_else(pa.array(untyped), "", rows.column("contact_name"))
+            rows.frame = rows.frame.assign(contact_name=pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index))
+    named = rows.kept & pc.not_equal(rows.column("contact_name"), "").to_numpy(zero_copy_only=False)
+    if "contact_sis_id" in columns:
+        _check_shared_contacts(court, rows, named & pc.not_equal(rows.column("contact_sis_id"), "").to_numpy(zero_copy_only=False))
+    _check_many_contacts(court, rows, named)
+
+
+def _check_shared_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
+    """One Contact_sis_id is one person, who has one name."""
+    at = np.flatnonzero(mask)
+    sis_ids, names = (rows.column(column).take(pa.array(at)).dictionary_encode() for column in ("contact_sis_id", "contact_name"))
+    of_row = sis_ids.indices.to_numpy()
+    people = np.unique(of_row.astype(np.int64) * len(names.dictionary) + names.indices.to_numpy()) // max(len(names.dictionary), 1)
+    shared = np.zeros(len(mask), dtype=bool)
+    shared[at] = (np.bincount(people, minlength=len(sis_ids.dictionary)) > 1)[of_row]
+    if shared.any():
+        court.find("contact_id_shared", rows, "Contact_sis_id", shared, values=_distinct(rows.column("contact_sis_id"), shared))
+
+
+def _check_many_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
+    """Several rows may be one contact, so only students with more rows than Clever takes contacts are looked at closely."""
+    at = np.flatnonzero(mask)
+    students = rows.column("student_id").take(pa.array(at)).dictionary_encode().indices.to_numpy()
+    at = at[np.bincount(students)[students] > contacts.MOST] if len(at) else at
+    if not len(at):
+        return
+    blank = pd.array(pa.repeat("", len(at)), dtype=TEXT)
+    there = rows.frame.iloc[at]
+    told = {column: there[f"contact_{column}"].array if f"contact_{column}" in there.columns else blank for column in contacts.CELLS}
+    student, contact = (
+        each.dictionary_encode() for each in (array_of(there["student_id"]), contacts.ids(pd.DataFrame({"student_id": there["student_id"].array, **told})))
+    )
+    of_student = np.unique(student.indices.to_numpy().astype(np.int64) * len(contact.dictionary) + contact.indices.to_numpy()) // len(contact.dictionary)
+    _, first = np.unique(student.indices.to_numpy(), return_index=True)
+    many = np.zeros(len(mask), dtype=bool)
+    many[at[first[np.bincount(of_student) > contacts.MOST]]] = True
+    if many.any():
+        court.find("contacts_many", rows, "Student_id", many)
 
 
 def _check_sections_have_students(court: _Court) -> None:
@@ -364,6 +547,17 @@ def _check_sections_have_students(court: _Court) -> None:
         empty = sections.kept & ~is_in(sections.column("section_id"), taken)
         if empty.any():
             court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
+
+
+def _rejections(rows: _Rows, faulty: Rejections | None) -> Rejections | None:
+    """All lines of the file that are left out, in order; those that never got into the frame among them."""
+    at = np.flatnonzero(rows.cause)
+    lines, causes, labels = rows.frame.index.to_numpy(dtype=np.int64)[at], rows.cause[at] - 1, tuple(rows.labels)
+    if faulty is not None:
+        lines, causes = np.concatenate((lines, faulty.lines)), np.concatenate((causes, faulty.causes + np.int32(len(labels))))
+        labels += faulty.labels
+    order = np.argsort(lines, kind="stable")
+    return Rejections(lines[order], causes[order], labels) if len(lines) else None
 
 
 def _seen(rows: _Rows, unread: pd.DataFrame) -> pd.DataFrame:

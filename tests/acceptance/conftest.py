@@ -192,10 +192,14 @@ class Home:
 
     def fetch(self, path: str, district: str) -> str:
         """A text file of the district's home, read by the district's own client."""
+        return self.fetch_bytes(path, district).decode("utf-8")
 
-        async def download() -> str:
-            async with self.connect(district) as connection, connection.start_sftp_client() as client, client.open(path, encoding="utf-8") as file:
-                return str(await file.read())
+    def fetch_bytes(self, path: str, district: str) -> bytes:
+        """A file of the district's home, read by the district's own client."""
+
+        async def download() -> bytes:
+            async with self.connect(district) as connection, connection.start_sftp_client() as client, client.open(path, "rb") as file:
+                return bytes(await file.read())
 
         return asyncio.run(download())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import signal
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from sftp_ingest.config import FILE_NAME
 from tests.acceptance.conftest import Home, run_command
-from tests.unit.districts import csv_of, small, student
+from tests.unit.districts import csv_of, ruled, small, student
 
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
@@ -119,6 +121,18 @@ def test_check_needs_no_configuration_and_ends_with_0_on_good_files(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [good]
 
 
+def test_check_writes_what_is_to_be_mended_for_this_user_only(tmp_path: Path) -> None:
+    files = small()
+    files["students"][1]["Last_name"] = ""
+    done = run_command("check", str(folder_of(tmp_path / "bad", files)), "--fix-it", "mend", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path for path in (tmp_path / "mend").iterdir()}
+    assert {"README.txt", "errors.csv", "rejected-students.csv", "students-created.csv"} <= set(written)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written.values()} == {0o600}
+    with written["rejected-students.csv"].open(encoding="utf-8-sig", newline="") as file:
+        assert [(row["Student_id"], row["finding"]) for row in csv.DictReader(file)] == [("0002", "value_missing")]
+
+
 def test_check_ends_with_1_on_bad_files_and_says_what_to_do(tmp_path: Path, good: Path) -> None:
     (good / "teachers.csv").unlink()
     done = run_command("check", str(good), "--json", "--html", "bad.html", cwd=tmp_path)
@@ -154,6 +168,53 @@ def test_check_against_a_district_adds_what_would_change_and_changes_nothing(hom
     assert len(home.runs("against")) == 1
 
 
+RULES = '[[fields]]\nname = "Student_id"\nheaders = ["Stu_ID"]\n[[checks]]\nname = "Ids have four digits"\ncolumn = "Stu_ID"\npattern = "[0-9]{4}"\n'
+
+
+def test_check_under_a_contract_says_what_the_contract_changes(tmp_path: Path) -> None:
+    files = small()
+    files["students"].append(student(7, Student_id="7"))
+    files["students"] = [{("Stu_ID" if name == "Student_id" else name): value for name, value in row.items()} for row in files["students"]]
+    folder, rules = folder_of(tmp_path / "night", files), ruled(tmp_path / "rules", students=RULES)
+    assert run_command("check", str(folder), cwd=tmp_path).returncode == 1
+    done = run_command("check", str(folder), "--contract", "rules", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["outcome"] == told["after"]["outcome"] == "successful"
+    assert (told["before"]["outcome"], told["before"]["rejected"], told["before"]["findings"]["header_missing"]) == ("refused", 0, 1)
+    assert (told["after"]["rows"], told["after"]["rejected"], told["after"]["findings"]) == (21, 0, {"check_failed": 1})
+    spoken = run_command("check", str(folder), "--contract", str(rules), cwd=tmp_path)
+    assert re.search(r"outcome +refused +successful", spoken.stdout)
+    assert re.search(r"check_failed +0 +1", spoken.stdout)
+    assert re.search(r"header_missing +1 +0", spoken.stdout)
+    assert "Ids have four digits" in spoken.stdout
+
+
+@pytest.mark.parametrize("toml", ["fields = 3", "[[fields", '[[fields]]\nname = "Student_id"\nconstraints = { pattern = "(?=a" }'])
+def test_a_wrong_contract_ends_with_2_and_one_sentence(toml: str, tmp_path: Path, good: Path) -> None:
+    ruled(tmp_path / "rules", students=toml)
+    done = run_command("check", str(good), "--contract", "rules", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "rules/students.toml" in done.stderr
+
+
+def test_a_districts_own_wrong_rules_fail_its_run_alone(tmp_path: Path, good: Path) -> None:
+    home = Home.make(tmp_path / "home", f"sqlite:///{tmp_path / 'rules.db'}", "ruled", "plain")
+    ruled(home.folder / "contracts" / "ruled", students=RULES)
+    config = home.folder / FILE_NAME
+    config.write_text(config.read_text(encoding="utf-8") + '\n[districts.ruled]\ncontract = "contracts/ruled"\n', encoding="utf-8")
+    home.command("config", "check")
+    assert home.json("sync", "ruled", str(good))["outcome"] == "successful"
+    ruled(home.folder / "contracts" / "ruled", student=RULES)
+    failed = home.command("sync", "ruled", str(good), code=3)
+    assert "ruled/student.toml" in failed
+    assert "clever has no table student; students may be meant" in " ".join(failed.split())
+    assert home.json("sync", "plain", str(good))["outcome"] == "successful"
+    home.command("sync", "ruled", str(good), "--dry-run", code=2)
+    home.command("config", "check", code=2)
+    home.close()
+
+
 # ---------------------------------------------------------------- sync, runs, report, holds
 
 
@@ -180,6 +241,16 @@ def test_sync_applies_once_and_then_finds_nothing_to_do(home: Home, good: Path) 
         key: first[key] for key in ("run", "outcome", "counts", "findings", "hold")
     }
     assert "twice" in home.command("runs")
+
+
+def test_a_disk_without_room_for_details_does_not_cost_the_night(home: Home, good: Path) -> None:
+    home.add("full")
+    (home.folder / "data" / "reports" / "full").parent.mkdir(parents=True, exist_ok=True)
+    (home.folder / "data" / "reports" / "full").touch()  # no folder can be made there
+    told = home.json("sync", "full", str(good))
+    assert (told["outcome"], told["counts"]["students"]["created"]) == ("successful", 6)
+    receipt = json.loads((home.home_of("full") / "reports" / "latest-receipt.json").read_text(encoding="utf-8"))
+    assert (receipt["run"], receipt["outcome"], receipt["details"]) == (told["run"], "successful", None)
 
 
 def test_the_html_report_is_one_file_that_asks_nothing_of_the_network(home: Home, good: Path) -> None:
@@ -287,7 +358,13 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
         ("check", str(tmp_path / "nowhere")),
         ("check", str(good / "students.csv")),
         ("check", str(tmp_path / "empty")),
+        ("check", str(good), "--contract", str(tmp_path / "nowhere")),
+        ("check", str(good), "--contract", str(good / "students.csv")),
+        ("check", str(good), "--contract", str(tmp_path / "empty")),
         ("check", str(good), "--html", str(tmp_path / "no" / "such" / "page.html")),
+        ("check", str(good), "--fix-it", str(good)),
+        ("check", str(good), "--fix-it", str(good / "students.csv")),
+        ("check", str(good), "--fix-it", str(tmp_path / "no" / "such" / "folder")),
         ("sync", "target", str(tmp_path / "nowhere")),
         ("sync", "target", str(good / "students.csv")),
         ("sync", "target", str(tmp_path / "empty")),

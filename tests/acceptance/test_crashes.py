@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -153,6 +155,22 @@ def test_a_run_killed_in_the_middle_of_writing_leaves_the_roster_of_before(home:
     assert (again.id, again.attempts) == (run.id, 2)
     assert home.roster(DISTRICT) == uninterrupted[0]
     assert_applied_once(home, 1)
+    assert home.stop() == 0
+
+
+def test_details_that_a_killed_daemon_no_longer_told_are_told_at_the_next_start(home: Home, nights: list[Path]) -> None:
+    home.json("sync", DISTRICT, str(nights[0]))
+    reports = home.home_of(DISTRICT) / "reports"
+    kept = home.folder / "data" / "reports" / DISTRICT / "run-1.zip"
+    assert kept.exists()
+    for path in reports.iterdir():  # as if the run had been closed, and the process killed before it told anybody
+        path.unlink()
+
+    home.serve()
+    told = json.loads(home.fetch("reports/latest-receipt.json", DISTRICT))
+    assert (told["run"], told["outcome"], told["action"]) == (1, "successful", "none")
+    with zipfile.ZipFile(reports / "latest.zip") as left, zipfile.ZipFile(kept) as made:
+        assert set(left.namelist()) == set(made.namelist()) | {"report.html", "receipt.json"}
     assert home.stop() == 0
 
 

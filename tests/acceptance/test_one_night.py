@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
+import stat
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -109,7 +113,7 @@ def test_the_district_reads_its_report_with_its_own_client(house: Home, nights: 
 
     names = house.listing("reports", "reader")
     assert {f"latest.{form}" for form in ("html", "txt", "json")} < names
-    assert {name.rpartition(".")[2] for name in names if f"run-{run.id}." in name} == {"html", "txt", "json"}
+    assert {name.rpartition(".")[2] for name in names if f"run-{run.id}." in name} == {"html", "txt", "json", "zip"}
     told = json.loads(house.fetch("reports/latest.json", "reader"))
     assert (told["run"], told["outcome"], told["counts"]["students"]["created"]) == (run.id, "successful", nights[0].students)
     assert house.fetch("reports/latest.html", "reader").lstrip().lower().startswith("<!doctype html>")
@@ -255,3 +259,32 @@ def test_a_connection_cut_in_the_middle_of_a_file_leaves_nothing_of_it(house: Ho
     house.push(second, "cut")
     assert house.wait_for_runs(2, "cut").outcome == "successful"
     assert_as_sent(house, second, "cut")
+
+
+def test_a_faulty_night_leaves_a_receipt_a_zip_and_the_rejected_rows_for_the_districts_own_client(house: Home, tmp_path: Path) -> None:
+    house.add("fixer")
+    files = small()
+    files["students"][1] |= {"Last_name": "", "First_name": "=1+1"}
+    house.push(write(tmp_path / "faulty", files), "fixer")
+    run = house.wait_for_runs(1, "fixer")
+
+    told = json.loads(house.fetch("reports/latest-receipt.json", "fixer"))
+    assert (told["run"], told["outcome"], told["action"]) == (run.id, "successful", "correct")
+    students = next(each for each in told["files"] if each["name"] == "students.csv")
+    assert (students["rows"], students["rejected"]) == (6, 1)
+    rejected = list(csv.DictReader(io.StringIO(house.fetch("reports/latest-rejected-students.csv", "fixer").removeprefix("\ufeff"))))
+    assert [(row["Student_id"], row["First_name"], row["finding"], row["line"]) for row in rejected] == [("0002", "'=1+1", "value_missing", "3")]
+    with zipfile.ZipFile(io.BytesIO(house.fetch_bytes("reports/latest.zip", "fixer"))) as fetched:
+        assert {"report.html", "receipt.json", "rejected-students.csv", "rejected-enrollments.csv", "students-created.csv"} <= set(fetched.namelist())
+    assert told["details"] in house.listing("reports", "fixer")
+    assert "=1+1" not in house.log
+
+    house.command("report", str(run.id), "--zip", "details.zip")
+    assert stat.S_IMODE((house.folder / "details.zip").stat().st_mode) == 0o600
+    with zipfile.ZipFile(house.folder / "details.zip") as written:
+        assert "rejected-students.csv" in written.namelist()
+
+    house.push(write(tmp_path / "mended", small()), "fixer")
+    house.wait_for_runs(2, "fixer")
+    assert json.loads(house.fetch("reports/latest-receipt.json", "fixer"))["action"] == "none"
+    assert not [name for name in house.listing("reports", "fixer") if name.startswith("latest-rejected-")]

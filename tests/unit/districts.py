@@ -93,6 +93,14 @@ def written(folder: Path, files: Mapping[str, Rows], **raw: bytes | None) -> Del
     return delivery_of(folder)
 
 
+def ruled(folder: Path, **tables: str) -> Path:
+    """A folder of a district's own rules: the TOML of each table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, toml in tables.items():
+        (folder / f"{name}.toml").write_text(toml, encoding="utf-8")
+    return folder
+
+
 def delivery_of(folder: Path) -> Delivery:
     """All files of a folder and of the folders in it as a delivery."""
     files = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import FileShape, Roster
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import Files, applied, csv_of, planned, section, small, student
+from tests.unit.districts import TOLERANT, Files, applied, csv_of, planned, ruled, section, small, student
 
 HEADER = b"School_id,Student_id,Last_name,First_name\n"
 
@@ -21,7 +21,7 @@ ADMINS = b"School_id,Staff_id,Admin_email,First_name,Last_name\n0011,a1,a@exampl
 
 @dataclass(frozen=True)
 class Case:
-    """`spoil` changes a good district; raw files go in place of its tables."""
+    """`spoil` changes a good district; raw files go in place of its tables; `rules` are the district's own, as TOML by table."""
 
     code: str
     file: str
@@ -33,6 +33,7 @@ class Case:
     strict: bool = False
     before: dict[str, FileShape] | None = None
     after_first_night: bool = False
+    rules: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.code}{'-strict' if self.strict else ''}-{self.file}"
@@ -94,6 +95,7 @@ CASES = [
     Case("file_deprecated", "admins.csv", raw={"admins": ADMINS}),
     Case("file_deprecated", "admins.csv", outcome="refused", raw={"admins": ADMINS}, strict=True),
     Case("file_name_case", "Students.csv", raw={"students": None, "Students": good("students")}),
+    Case("file_name_case", "Students.csv", outcome="refused", raw={"students": None, "Students": good("students")}, strict=True),
     Case("file_unknown", "grades.csv", raw={"grades": b"a,b\n1,2\n"}),
     Case("header_missing", "students.csv", "Last_name", (1,), "refused", raw={"students": good("students").replace(b"Last_name", b"Surname")}),
     Case("header_derived", "schools.csv", "School_number", (1,), raw={"schools": good("schools").replace(b"School_number", b"Nces_id")}),
@@ -120,7 +122,16 @@ CASES = [
     Case("value_unknown", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
     Case("value_converted", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="KG")),
     Case("value_malformed", "teachers.csv", "Teacher_email", (2,), spoil=put("teachers", 0, Teacher_email="nobody at home")),
+    Case(
+        "check_failed", "students.csv", "State_id", (3,), spoil=lambda files: [row.update(State_id=row["Student_id"]) for row in files["students"]],
+        rules={"students": '[[checks]]\nname = "No student is the second"\ncolumn = "State_id"\npattern = "00.[^2]"'},
+    ),
+    Case("grade_leading_zero", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="01"), strict=True),
     Case("contact_incomplete", "students.csv", "Contact_name", (3,), spoil=put("students", 1, Contact_name="")),
+    Case("contact_type_missing", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type="")),
+    Case("contact_type_missing", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type=""), strict=True),
+    Case("contact_id_shared", "students.csv", "Contact_sis_id", (2, 3), spoil=put("students", 1, Contact_sis_id="c1")),
+    Case("contacts_many", "students.csv", "Student_id", (3,), spoil=appended("students", *(student(2, Contact_sis_id=f"more{number}") for number in range(5)))),
     Case("id_duplicate", "sections.csv", "Section_id", (5,), spoil=appended("sections", section("s1", "0012", "t2", "Math"))),
     Case("id_duplicate", "students.csv", "Student_id", (8,), spoil=appended("students", student(2, School_id="0011"))),
     Case("row_repeated", "enrollments.csv", "", (9,), spoil=lambda files: files["enrollments"].append(files["enrollments"][0])),
@@ -148,7 +159,8 @@ def made(case: Case, tmp_path: Path) -> Plan:
     now = first_night(tmp_path / "first") if case.after_first_night else None
     files = small()
     case.spoil(files)
-    return planned(tmp_path / "night", files, now, strict=case.strict, before=case.before, **case.raw)
+    settings = replace(TOLERANT, contract=str(ruled(tmp_path / "rules", **case.rules)) if case.rules else "")
+    return planned(tmp_path / "night", files, now, strict=case.strict, settings=settings, before=case.before, **case.raw)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

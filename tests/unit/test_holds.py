@@ -53,7 +53,8 @@ def test_a_school_that_empties_waits_though_the_district_is_large(tmp_path: Path
     tiny = [student(number, School_id="0013") for number in range(201, 221)]
     files["schools"].append({"School_id": "0013", "School_name": "Tiny", "School_number": "13"})
     files["students"] += tiny
-    files["enrollments"] += [enrollment("s3", number) for number in range(201, 221)]
+    files["sections"].append(section("s4", "0013", "t1", "Math"))
+    files["enrollments"] += [enrollment("s4", number) for number in range(201, 221)]
     now = first(tmp_path, files)
     plan = night(tmp_path, without(files, set(range(201, 213))), now)
     assert plan.hold is not None

@@ -392,13 +392,13 @@ def test_the_report_lies_in_the_home_in_three_forms_and_as_the_latest(tmp_path: 
     page = notify.leave_in_home(report, tmp_path)
     assert page == tmp_path / "reports" / "20261130T020500-run-7.html"
     assert sorted(each.name for each in page.parent.iterdir()) == [
-        "20261130T020500-run-7.html", "20261130T020500-run-7.json", "20261130T020500-run-7.txt",
-        "latest.html", "latest.json", "latest.txt",
+        "20261130T020500-run-7-receipt.json", "20261130T020500-run-7.html", "20261130T020500-run-7.json", "20261130T020500-run-7.txt",
+        "20261130T020500-run-7.zip", "latest-receipt.json", "latest.html", "latest.json", "latest.txt", "latest.zip",
     ]  # fmt: skip
     assert page.read_text(encoding="utf-8") == pages.html(report)
     assert (page.parent / "latest.txt").read_text(encoding="utf-8") == text.plain(report)
     assert json.loads((page.parent / "latest.json").read_text(encoding="utf-8"))["outcome"] == "refused"
-    assert {stat.S_IMODE(each.stat().st_mode) for each in page.parent.iterdir()} == {0o644}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in page.parent.iterdir() if each.suffix != ".zip"} == {0o644}
 
 
 def test_a_reader_of_the_latest_report_keeps_the_whole_one_it_opened(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""Rows that tell of contacts become contacts: who is who, which phones are one person's, and what stays because a row could not be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from json.encoder import encode_basestring_ascii
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sftp_ingest.model import ENTITIES, Roster
+from sftp_ingest.roster.arrow import TEXT, array_of, is_in, key_of
+
+MOST = 5
+"""Contacts of one student that Clever takes, by its developers' pages; its help pages know no limit (contract 1.5)."""
+
+_ENTITY = ENTITIES["contacts"]
+CELLS = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
+"""The columns of a contact that are sent, in students.csv behind `Contact_`."""
+
+Phone = tuple[str, str]
+Places = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.int64]
+
+
+def told(rows: pd.DataFrame, now: Roster, seen: pd.DataFrame | None, *, merge: bool) -> pd.DataFrame:
+    """One row a student and contact, of rows as they were sent; `contact_id` is filled here.
+
+    With `merge`, rows of one contact are one, and his further phones go to other_phones as a JSON list of phone and type; without, every row
+    that differs is a contact of its own. Where rows of a student could not be read (`seen`), a contact who would lose phones stays as he is.
+    """
+    rows = rows.assign(contact_id=pd.array(ids(rows) if merge else _ids_alone(rows), dtype=TEXT))
+    group = _key(rows).dictionary_encode().indices.to_numpy()
+    again = np.bincount(group)[group] > 1 if len(group) else np.zeros(0, dtype=bool)
+    if again.any():
+        rows = pd.concat([rows[~again], _merged(rows[again], group[again])], ignore_index=True)
+    held = _spoken_for(now, seen)
+    return _with_phones_kept(rows, held) if len(held) else rows
+
+
+def ids(rows: pd.DataFrame) -> pa.Array:
+    """Who each row means: Contact_sis_id, else name and e-mail, else name and phone, else the student and all but the phone (contract 1.5)."""
+    sis_id = array_of(rows["sis_id"])
+    unnamed = pc.equal(sis_id, "").to_numpy(zero_copy_only=False)
+    if not unnamed.any():
+        return sis_id
+    columns = ("student_id", "name", "type", "relationship", "phone", "phone_type", "email")
+    digests = []
+    for student, name, kind, relationship, phone, phone_type, email in zip(*(array_of(rows.loc[unnamed, each]).to_pylist() for each in columns), strict=True):
+        if email:
+            digests.append("~" + _digest("email", name, email))
+        elif phone:
+            digests.append("~" + _digest("phone", name, phone))
+        else:
+            digests.append("~" + _digest("student", student, name, kind, relationship, phone_type))
+    return pc.replace_with_mask(sis_id, pa.array(unnamed), pa.array(digests, pa.string()))
+
+
+def _ids_alone(rows: pd.DataFrame) -> pa.Array:
+    cells = (array_of(rows[column]).to_pylist() for column in CELLS)
+    return pa.array(["~" + _digest("row", *row) for row in zip(*cells, strict=True)], pa.string())
+
+
+def _digest(*texts: str) -> str:
+    """Twenty hex digits of the texts as a JSON list, which keeps ("a", "bc") and ("ab", "c") apart; there may be millions."""
+    return hashlib.blake2b(f"[{', '.join([encode_basestring_ascii(text) for text in texts])}]".encode(), digest_size=10).hexdigest()
+
+
+def _key(rows: pd.DataFrame) -> pa.Array:
+    return key_of([array_of(rows[column]) for column in _ENTITY.key])
+
+
+def _table(rows: pd.DataFrame) -> pa.Table:
+    return pa.table({column: array_of(rows[column]) for column in _ENTITY.key})
+
+
+# ---------------------------------------------------------------- several rows of one contact
+
+
+def _merged(rows: pd.DataFrame, group: Places) -> pd.DataFrame:
+    """One row a group: of every column the first text in order, blanks last, as the order of rows means nothing; and all its phones."""
+    order = np.argsort(group, kind="stable")
+    begins = np.flatnonzero(np.diff(group[order], prepend=-1))
+    columns = {column: array_of(rows[column]).take(pa.array(order[begins])) for column in _ENTITY.key}
+    for column in ("name", "type", "relationship", "email", "sis_id", "source"):
+        # of a contact told in the main files and in a side file, the main files' word on the source, which is blank, stands
+        known, rank = _ranked(array_of(rows[column]), blank_last=column != "source")
+        columns[column] = known.take(pa.array(np.minimum.reduceat(rank[order], begins)))
+    number = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(order)))
+    columns |= _phones(rows.iloc[order], number, len(begins))
+    return pd.DataFrame({column: pd.array(columns[column], dtype=TEXT) for column in _ENTITY.columns}, copy=False)
+
+
+def _ranked(cells: pa.Array, *, blank_last: bool = True) -> tuple[pa.Array, Places]:
+    """The distinct texts in order, and the place of each cell among them."""
+    distinct = pc.unique(cells)
+    distinct = distinct.take(pc.sort_indices(distinct))
+    if blank_last and distinct[0].as_py() == "":
+        distinct = pa.concat_arrays([distinct.slice(1), distinct.slice(0, 1)])
+    return distinct, pc.index_in(cells, value_set=distinct).to_numpy()
+
+
+def _phones(rows: pd.DataFrame, group: Numbers, groups: int) -> dict[str, pa.Array]:
+    """The first phone of each group in order, and the others as a JSON list; one told twice is one."""
+    phone, kind = array_of(rows["phone"]), array_of(rows["phone_type"])
+    others = array_of(rows["other_phones"])
+    several = np.flatnonzero(pc.not_equal(others, "").to_numpy(zero_copy_only=False))
+    further = [(group[at], *pair) for at in several.tolist() for pair in json.loads(others[at].as_py())]
+    if further:
+        numbers, phones, kinds = zip(*further, strict=True)
+        group = np.concatenate((group, np.array(numbers, dtype=np.int64)))
+        phone, kind = pa.concat_arrays([phone, pa.array(phones, pa.string())]), pa.concat_arrays([kind, pa.array(kinds, pa.string())])
+    there = pc.not_equal(phone, "").to_numpy(zero_copy_only=False)
+    group, phone, kind = group[there], phone.filter(pa.array(there)), kind.filter(pa.array(there))
+    blank = {column: pa.repeat("", groups) for column in ("phone", "phone_type", "other_phones")}
+    if not len(group):
+        return blank
+    (phones_known, phone_rank), (kinds_known, kind_rank) = _ranked(phone), _ranked(kind)
+    order = np.lexsort((kind_rank, phone_rank, group))
+    group, phone_rank, kind_rank = group[order], phone_rank[order], kind_rank[order]
+    new = (np.diff(group, prepend=-1) != 0) | (np.diff(phone_rank, prepend=-1) != 0) | (np.diff(kind_rank, prepend=-1) != 0)
+    group, phone, kind = group[new], phones_known.take(pa.array(phone_rank[new])), kinds_known.take(pa.array(kind_rank[new]))
+    first = np.diff(group, prepend=-1) != 0
+    of_group = np.full(groups, -1, dtype=np.int64)
+    of_group[group[first]] = np.flatnonzero(first)
+    at = pa.array(of_group, mask=of_group < 0)
+    rest = pa.array(~first)
+    pairs = [
+        f"[{encode_basestring_ascii(each)}, {encode_basestring_ascii(of)}]"
+        for each, of in zip(phone.filter(rest).to_pylist(), kind.filter(rest).to_pylist(), strict=True)
+    ]
+    ends = np.searchsorted(group[~first], np.arange(groups + 1))
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(pairs, pa.string())), ", ")
+    listed = pc.binary_join_element_wise("[", joined, "]", "")
+    return {
+        "phone": phone.take(at).fill_null(""),
+        "phone_type": kind.take(at).fill_null(""),
+        "other_phones": pc.if_else(pc.equal(joined, ""), "", listed),
+    }
+
+
+# ---------------------------------------------------------------- rows that could not be read
+
+
+def _spoken_for(now: Roster, seen: pd.DataFrame | None) -> pd.DataFrame:
+    """The contacts with several phones whom rows that could not be read may speak of."""
+    held = now.entities["contacts"]
+    if seen is None or not len(seen):
+        return held.iloc[:0]
+    held = held[held["active"].to_numpy(dtype=bool) & (held["other_phones"] != "").to_numpy(dtype=bool)]
+    if seen["student_id"].isna().any():
+        return held
+    return held[is_in(array_of(held["student_id"]), array_of(seen["student_id"]))]
+
+
+def _with_phones_kept(rows: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
+    place = pc.index_in(_key(rows), value_set=_key(held)).fill_null(-1).to_numpy(zero_copy_only=False)
+    at = np.flatnonzero(place >= 0)
+    tonight, before = (_phones_of(frame.iloc[places]) for frame, places in ((rows, at), (held, place[at])))
+    lost = np.array([known > told for told, known in zip(tonight, before, strict=True)], dtype=bool)
+    if not lost.any():
+        return rows
+    stays = np.ones(len(rows), dtype=bool)
+    stays[at[lost]] = False
+    return pd.concat([rows[stays], held.iloc[place[at[lost]]][list(_ENTITY.columns)]], ignore_index=True)
+
+
+def _phones_of(contacts: pd.DataFrame) -> list[set[Phone]]:
+    columns = (array_of(contacts[column]).to_pylist() for column in ("phone", "phone_type", "other_phones"))
+    return [
+        {(phone, kind) for phone, kind in [(phone, kind), *(json.loads(others) if others else ())] if phone}
+        for phone, kind, others in zip(*columns, strict=True)
+    ]
