@@ -88,8 +88,19 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("quote_open", "reject", "A quote is opened and never closed", "Close the quote, or remove it."),
     # Cells.
     Code("value_missing", "reject", "A required cell is blank", "Fill the cell in the student information system."),
-    Code("value_unknown", "warn", "A value is not one that the format knows", "Use one of the format's values; the cell was read as blank, a grade as Other."),
+    Code(
+        "value_unknown",
+        "warn",
+        "A value is not one that the format knows",
+        "Use one of the format's values; the cell was read as blank, or as Other where the format has that, and a language was kept as sent.",
+    ),
     Code("value_converted", "warn", "A value was read in another spelling", "No need to act; the format's own spelling would save the guess."),
+    Code(
+        "value_excel_date",
+        "warn",
+        "A spreadsheet turned a range of grades into a date",
+        "Export the file again without opening it in a spreadsheet: 6-8 became 8-Jun, and was read as 6-8.",
+    ),
     Code("value_malformed", "warn", "A value does not look as the column's values do", "Check the value; it was kept as sent."),
     Code("check_failed", "warn", "A check of the district's own failed", "Correct the cells; the check itself says whether their rows are left out."),
     Code(

@@ -94,7 +94,7 @@ def plan(
     with stages.stage("load"):
         frames = loader.load(delivery, rules, strict=settings.strict, before=before)
     with stages.stage("validate"):
-        verdict = validator.validate(frames, rules, strict=settings.strict, known=_known(now))
+        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now))
     rows = {rules.tables[name].file: count for name, count in verdict.rows.items()}
     if verdict.refused:
         return Plan("refused", verdict.findings, _counts(verdict, rules, now, None, None), None, None, frames.shapes, rules, rows, verdict.rejections)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Literal
 
-from sftp_ingest.findings import Finding, Severity
+from sftp_ingest.findings import Finding, Reading, Severity
 from sftp_ingest.model import ENTITIES, OPERATIONS, Cause, Counts, Delivery, District, Hold, Outcome, SyncReport, SyncRun
 
 Tone = Literal["good", "calm", "attention", "bad"]
@@ -34,12 +34,16 @@ _TONES: Mapping[Outcome, Tone] = {
 
 @dataclass(frozen=True)
 class Told:
-    """One cause in sentences, safe to show: `places` says where the fault itself is, `follows` what else was touched by it."""
+    """One cause in sentences, safe to show: `places` says where the fault itself is, `follows` what else was touched by it.
+
+    `readings` says what texts became: "KG → Kindergarten (1,204), Multiple → Other (3)".
+    """
 
     code: str
     severity: Severity
     title: str
     values: str
+    readings: str
     places: tuple[str, ...]
     effect: str
     follows: tuple[str, ...]
@@ -291,6 +295,7 @@ def _told(cause: Cause, group: _Group, *, done: bool) -> Told:
         severity=root.severity,
         title=root.title,
         values=_first([shown(each) for each in root.values], 6, between=", "),
+        readings=_first([_reading(reading) for each in group.roots for reading in each.readings], 12, between=", "),
         places=tuple(_place(each) for each in group.roots),
         effect=_effect(cause, done=done),
         follows=tuple(f"{each.title}: {_place(each)}" for each in group.followers),
@@ -317,6 +322,12 @@ def _place(finding: Finding) -> str:
         more = finding.count - len(finding.lines)
         parts.append(f"{'line' if finding.count == 1 else 'lines'} {_ranges(finding.lines)}{f' and {more:,} more' if more > 0 else ''}")
     return ", ".join(parts)
+
+
+def _reading(reading: Reading) -> str:
+    """A text and what became of it: "KG → Kindergarten (1,204)", "Cousin → blank (3)", "Klingon kept as sent (7)"."""
+    became = "kept as sent" if reading.read == reading.sent else f"→ {shown(reading.read) or 'blank'}"
+    return f"{shown(reading.sent)} {became} ({reading.count:,})"
 
 
 def _ranges(lines: Sequence[int]) -> str:
@@ -363,5 +374,6 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "values": list(finding.values),
         "hint": finding.hint,
         "cause": finding.cause,
+        "readings": [asdict(each) for each in finding.readings],
         "advice": finding.advice,
     }

@@ -99,7 +99,7 @@ def _print_causes(report: SyncReport, console: Console) -> None:
         label, style = _LABELS[each.severity]
         console.print()
         console.print(Text.assemble((label, style), "  ", (each.title, "bold"), f": {each.values}" if each.values else ""))
-        for line in (*each.places, each.effect, *each.follows, each.hint):
+        for line in (*each.places, each.readings, each.effect, *each.follows, each.hint):
             if line:
                 console.print(Padding(Text(line), (0, 0, 0, 2)))
         console.print(Padding(Text(f"→ {each.advice}", style="italic"), (0, 0, 0, 2)))

@@ -17,7 +17,10 @@ import sftp_ingest
 from sftp_ingest.errors import ContractError
 from sftp_ingest.findings import Severity
 
-TYPES = ("string", "id", "grade", "gender", "date", "flag", "email", "phone", "attendance", "attendance_type")
+TYPES = (
+    "string", "id", "email", "phone", "flag", "date", "birth_date", "grade", "gender", "race", "meal_status", "language", "disability", "disability_code",
+    "contact_type", "relationship", "phone_type", "attendance", "attendance_type",
+)  # fmt: skip
 FORMAT = "format.toml"
 """Of a folder of contracts: its tables in the order of checking, what is referred to before what refers to it."""
 

@@ -5,8 +5,10 @@ Cells are checked by pandera, from schemas built of the contract; keys and refer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +17,28 @@ import pandera.pandas as pap
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.findings import SAMPLE_LINES, Finding, Severity, finding, refuses
+from sftp_ingest.findings import SAMPLE_LINES, Finding, Reading, Severity, finding, refuses
 from sftp_ingest.model import Frames, Rejections, Verdict
 from sftp_ingest.roster import contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
 from sftp_ingest.roster.contract import Check, Contract, Field, Reference, Table
 
 SHOWN_VALUES = 10
-"""How many distinct values of an id or vocabulary column a finding shows."""
+"""How many distinct values of an id column a finding shows."""
+
+SHOWN_READINGS = 50
+"""How many distinct texts of a vocabulary column a finding shows, with what each was read as."""
+
+MOST_UNKNOWN = 25
+"""A column with more unknown texts than this is no vocabulary: names may have slipped into it, and none of them is shown."""
 
 SEPARATE_VALUES = 20
 """How many unknown parents are told one by one, each with the rows it takes along; the rest share a finding."""
 
-VOCABULARY = frozenset({"grade", "gender", "flag", "attendance", "attendance_type"})
-"""Types whose cells may be shown: they say nothing of a person alone."""
+FEWEST_UNKNOWN, FEWEST_SENSITIVE = 2, 5
+"""In fewer rows than these a text that was not wholly understood, or any text of a sensitive column, is not shown: it may tell of one person."""
+
+_PERSONAL = re.compile(r"@|[0-9]{5}|[0-9][-/.][0-9]+[-/.][0-9]")  # an e-mail, a long number, a date
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class _Court:
     strict: bool
     known: Mapping[str, Ids]
     findings: list[Finding]
+    readers: Mapping[str, values.Reader]
     done: dict[str, _Rows] = field(default_factory=dict)
     unread: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -97,21 +108,36 @@ class _Court:
         values: Sequence[str] = (),
         hint: str = "",
         cause: str = "",
+        readings: Sequence[Reading] = (),
         severity: Severity | None = None,
     ) -> Finding:
         """Note a finding on the masked rows, and reject them where its severity says so."""
-        lines, count = rows.lines(mask), int(mask.sum())
-        found = finding(code, rows.file, column, lines, count=count, values=values, hint=hint, cause=cause, severity=severity, strict=self.strict)
+        found = finding(
+            code,
+            rows.file,
+            column,
+            rows.lines(mask),
+            count=int(mask.sum()),
+            values=values,
+            hint=hint,
+            cause=cause,
+            readings=readings,
+            severity=severity,
+            strict=self.strict,
+        )
         self.findings.append(found)
         if found.severity != "warn":
             rows.reject(mask, cause or found.label)
         return found
 
 
-def validate(frames: Frames, contract: Contract, *, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
-    """Judge every row. `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight."""
+def validate(frames: Frames, contract: Contract, *, today: date, strict: bool = False, known: Mapping[str, Ids] | None = None) -> Verdict:
+    """Judge every row, with dates as they are understood on the day of the delivery.
+
+    `known` are the district's ids by table: a row may refer to a record that stands, though its own row is rejected tonight.
+    """
     frames = _in_the_formats_words(frames, contract)
-    court = _Court(strict, known or {}, list(frames.findings), unread=frames.unread)
+    court = _Court(strict, known or {}, list(frames.findings), values.readers(today), unread=frames.unread)
     for name, table in contract.tables.items():
         if name not in frames.tables:
             continue
@@ -178,28 +204,59 @@ def _check_grades_as_clever_does(court: _Court, rows: _Rows) -> None:
 
 
 def _read_values(court: _Court, rows: _Rows) -> None:
-    """Give vocabulary and date columns the format's spelling; every distinct text is looked at once."""
-    changed: dict[str, pd.Series] = {}
+    """Give every column that has a fixed set of values the format's spelling; every distinct text is looked at once."""
+    _fill_relationships(rows)
+    changed: dict[str, pa.Array] = {}
     for each in rows.table.fields:
-        meaning = values.CANONICAL.get(each.type)
-        if meaning is None or each.column not in rows.frame.columns:
+        if each.column not in rows.frame.columns:
             continue
-        encoded = rows.column(each.column).dictionary_encode()
-        texts = encoded.dictionary.to_pylist()
-        read = [meaning(text) if text else "" for text in texts]
-        codes = encoded.indices.to_numpy()
-        unknown = np.array([value is None for value in read], dtype=bool)
-        converted = np.array([value is not None and value != text for value, text in zip(read, texts, strict=True)], dtype=bool)
-        guessed = converted & np.array([each.type != "date" or values.has_short_year(text) for text in texts], dtype=bool)
-        for code, at in (("value_unknown", unknown), ("value_converted", guessed)):
-            if at.any():
-                shown = [text for text, hit in zip(texts, at, strict=True) if hit][:SHOWN_VALUES] if each.type in VOCABULARY else []
-                court.find(code, rows, each.name, at[codes], values=[text[:40] for text in shown])
-        if unknown.any() or converted.any():
-            spelt = pa.array([values.UNKNOWN.get(each.type, "") if value is None else value for value in read], pa.string())
-            changed[each.column] = pd.Series(pd.array(spelt.take(encoded.indices), dtype=TEXT), index=rows.frame.index)
+        if each.type == "phone":  # nearly every phone is a text of its own: these are read all at once
+            changed[each.column] = values.phones(rows.column(each.column))
+        elif reader := court.readers.get(each.type):
+            encoded = rows.column(each.column).dictionary_encode()
+            texts = encoded.dictionary.to_pylist()
+            meanings = [reader(text) if text else values.Meaning("") for text in texts]
+            if each.type == "contact_type" and each.required:  # a word that is no keyword is no blank cell, and costs nobody his row
+                meanings = [replace(meaning, value="Other") if meaning.code == values.UNKNOWN else meaning for meaning in meanings]
+            _tell_readings(court, rows, each, texts, meanings, encoded.indices.to_numpy())
+            if any(meaning.value != text for meaning, text in zip(meanings, texts, strict=True)):
+                changed[each.column] = pa.array([meaning.value for meaning in meanings], pa.string()).take(encoded.indices)
     if changed:
-        rows.frame = rows.frame.assign(**changed)
+        rows.frame = rows.frame.assign(**{column: pd.Series(pd.array(cells, dtype=TEXT), index=rows.frame.index) for column, cells in changed.items()})
+
+
+def _fill_relationships(rows: _Rows) -> None:
+    """Where a contact's relationship is blank and his type tells it, as `Mother` does, it is taken from there (contract 1.6.8)."""
+    columns = {each.type: each.column for each in rows.table.fields if each.type in ("contact_type", "relationship")}
+    if len(columns) < 2 or columns["contact_type"] not in rows.frame.columns:
+        return
+    encoded = rows.column(columns["contact_type"]).dictionary_encode()
+    told = pa.array([values.relationship_of_type(text) for text in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+    if columns["relationship"] in rows.frame.columns:
+        sent = rows.column(columns["relationship"])
+        told = pc.if_else(pc.equal(sent, ""), told, sent)
+    rows.frame = rows.frame.assign(**{columns["relationship"]: pd.Series(pd.array(told, dtype=TEXT), index=rows.frame.index)})
+
+
+def _tell_readings(court: _Court, rows: _Rows, column: Field, texts: Sequence[str], meanings: Sequence[values.Meaning], codes: npt.NDArray[np.int32]) -> None:
+    """One finding for all texts of the column that deserve the same, with what each of them was read as."""
+    told = {meaning.code for meaning in meanings}
+    for code in (values.UNKNOWN, values.EXCEL, values.CONVERTED):
+        if code in told:
+            at = np.array([meaning.code == code for meaning in meanings], dtype=bool)
+            counts = np.where(at, np.bincount(codes, minlength=len(texts)), 0)
+            court.find(code, rows, column.name, at[codes], readings=_shown(column, code, texts, meanings, counts))
+
+
+def _shown(column: Field, code: str, texts: Sequence[str], meanings: Sequence[values.Meaning], counts: npt.NDArray[np.int64]) -> list[Reading]:
+    """What the counted texts became, as far as it may be shown, most frequent first: no date, and nothing that may be a person's (law 10)."""
+    doubtful = code == values.UNKNOWN or column.type in values.KEYWORDS
+    if column.type in values.DATES or (doubtful and np.count_nonzero(counts) > MOST_UNKNOWN):
+        return []
+    fewest = FEWEST_SENSITIVE if column.sensitive else FEWEST_UNKNOWN if doubtful else 1
+    places = [place for place in np.flatnonzero(counts >= fewest).tolist() if not (doubtful and _PERSONAL.search(texts[place]))]
+    places.sort(key=lambda place: (-counts[place], texts[place]))
+    return [Reading(texts[place][:40], meanings[place].value[:40], int(counts[place])) for place in places[:SHOWN_READINGS]]
 
 
 def _check_cells(court: _Court, rows: _Rows) -> None:

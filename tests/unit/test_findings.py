@@ -121,6 +121,8 @@ CASES = [
     Case("value_unknown", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="Multiple")),
     Case("value_unknown", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
     Case("value_converted", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="KG")),
+    Case("value_converted", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type="Mother")),
+    Case("value_excel_date", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="8-Jun")),
     Case("value_malformed", "teachers.csv", "Teacher_email", (2,), spoil=put("teachers", 0, Teacher_email="nobody at home")),
     Case(
         "check_failed", "students.csv", "State_id", (3,), spoil=lambda files: [row.update(State_id=row["Student_id"]) for row in files["students"]],
@@ -221,6 +223,6 @@ def test_a_wholly_wrong_column_is_one_finding(tmp_path: Path) -> None:
 
 def test_no_finding_shows_a_cell_of_a_person(tmp_path: Path) -> None:
     files = small()
-    files["students"][0] |= {"Last_name": "", "First_name": "Secretname", "DOB": "Secretdate", "Contact_phone": "Secretphone"}
+    files["students"][0] |= {"Last_name": "", "First_name": "Secretname", "DOB": "Secretdate", "Contact_phone": "Secretphone", "Grade": "Secretname"}
     files["teachers"][0]["Teacher_email"] = "Secretmail"
     assert "Secret" not in repr(planned(tmp_path, files).findings)

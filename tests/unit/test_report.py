@@ -19,7 +19,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from sftp_ingest.findings import CATALOGUE, Finding, finding
+from sftp_ingest.findings import CATALOGUE, Finding, Reading, finding
 from sftp_ingest.model import Counts, DeliveredFile, Delivery, District, Hold, HoldReason, Outcome, SyncReport, SyncRun
 from sftp_ingest.report import notify, pages, summary, text
 
@@ -200,11 +200,26 @@ def test_lines_are_told_in_ranges_and_never_as_if_they_were_all() -> None:
     assert told.places == ("students.csv, lines 4, 9, 12–14 and 1,232 more",)
 
 
+def test_every_form_tells_what_texts_were_read_as() -> None:
+    readings = [
+        Reading("KG", "Kindergarten", 1204),
+        Reading("<b>", "", 3),
+        Reading("Klingon", "Klingon", 2),
+        *(Reading(f"x{each}", "Other", 1) for each in range(20)),
+    ]
+    report = report_of("successful", finding("value_converted", "students.csv", "Grade", [3], count=1229, readings=readings))
+    (told,) = summary.told(report)
+    assert told.readings.startswith("KG → Kindergarten (1,204), <b> → blank (3), Klingon kept as sent (2), x0 → Other (1), ")
+    assert told.readings.endswith(", and 11 more")
+    assert "KG → Kindergarten (1,204)" in text.plain(report)
+    assert "<p>KG → Kindergarten (1,204), &lt;b&gt; → blank (3), " in pages.html(report)
+
+
 # ---------------------------------------------------------------- JSON
 
 
 def test_the_json_form_is_one_object_of_plain_values() -> None:
-    found = finding("value_unknown", "students.csv", "Grade", [3, 4], values=["K9"])
+    found = finding("value_unknown", "students.csv", "Grade", [3, 4], values=["K9"], readings=[Reading("K9", "Other", 2)])
     told = json.loads(json.dumps(summary.as_json(report_of("on_hold", found, hold=HOLD, hold_state="open"))))
     assert list(told) == [
         "district", "run", "delivery", "outcome", "preview", "verdict", "received_at", "finished_at", "files",
@@ -227,6 +242,7 @@ def test_the_json_form_is_one_object_of_plain_values() -> None:
             "values": ["K9"],
             "hint": "",
             "cause": "",
+            "readings": [{"sent": "K9", "read": "Other", "count": 2}],
             "advice": CATALOGUE["value_unknown"].advice,
         }
     ]
