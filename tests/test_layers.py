@@ -23,7 +23,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "logs": frozenset(),
     "model": frozenset({"findings"}),
     "config": frozenset({"model", "errors"}),
-    "sample": frozenset({"errors"}),
+    "sample": frozenset({"errors", "roster"}),
     "intake": GROUND,
     "roster": GROUND,
     "store": GROUND,

@@ -11,7 +11,7 @@ import traceback
 import typer
 
 import sftp_ingest
-from sftp_ingest.cli import districts, holds, home, runs, samples
+from sftp_ingest.cli import districts, exports, holds, home, runs, samples
 from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("init")(home.init)
 app.command("serve")(home.serve)
+districts.app.command("export")(exports.export)
 app.add_typer(districts.app, name="districts")
 app.command("check")(runs.check)
 app.command("sync")(runs.sync)

@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 
 from sftp_ingest.cli import shared
-from sftp_ingest.cli.shared import JsonOption
+from sftp_ingest.cli.shared import FileFormat, JsonOption
 from sftp_ingest.errors import ConfigError
 
 
@@ -20,6 +20,12 @@ def sample(
     nights: Annotated[int, typer.Option(help="How many nights; each changes about one record in a hundred.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     faults: Annotated[bool, typer.Option("--faults", help="Put a dozen faults into the last night.")] = False,
+    fault_share: Annotated[
+        float, typer.Option(help="Put a fault into this share of the last night's students and enrollments: 0.002 is two in a thousand.")
+    ] = 0.0,
+    wrong_column: Annotated[str, typer.Option(help="Make every cell of this column of the last night's students.csv wrong.", show_default=False)] = "",
+    format: Annotated[FileFormat, typer.Option(help="Whose files to write.")] = FileFormat.clever,
+    oneroster_version: Annotated[str, typer.Option(help="The version of OneRoster: 1.1 or 1.2.")] = "1.1",
     as_json: JsonOption = False,
 ) -> None:
     """Write the files of a made-up district, one folder a night."""
@@ -36,6 +42,10 @@ def sample(
             nights=nights,
             seed=seed,
             faults=faults,
+            fault_share=fault_share,
+            wrong_column=wrong_column,
+            format=format.value,
+            oneroster_version=oneroster_version,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     if as_json:

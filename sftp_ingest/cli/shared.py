@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,13 @@ DistrictArgument = Annotated[str, typer.Argument(help="The district's id.", show
 
 out = Console()
 err = Console(stderr=True)
+
+
+class FileFormat(StrEnum):
+    """Whose files a command writes."""
+
+    clever = "clever"
+    oneroster = "oneroster"
 
 
 @dataclass(frozen=True)

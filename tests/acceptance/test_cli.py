@@ -20,6 +20,7 @@ from tests.unit.districts import csv_of, ruled, small, student
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
     "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key",
+    "districts export",
     "runs", "runs list", "runs show", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",
 )  # fmt: skip
@@ -323,6 +324,20 @@ def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
     assert len(one) == 12
 
 
+def test_a_district_is_exported_and_synced_again_without_a_change(home: Home, good: Path, tmp_path: Path) -> None:
+    home.add("exported")
+    home.command("districts", "export", "exported", str(tmp_path / "out"), code=2)
+    home.command("sync", "exported", str(good))
+    told = home.json("districts", "export", "exported", str(tmp_path / "out"))
+    assert {each["name"]: each["rows"] for each in told["files"]}["enrollments.csv"] == 7
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o600}
+    assert home.json("sync", "exported", str(tmp_path / "out"))["outcome"] == "unchanged"
+    home.command("districts", "export", "exported", str(tmp_path / "out"), code=2)
+    home.command("districts", "export", "exported", str(tmp_path / "out"), "--force")
+    home.command("districts", "export", "exported", str(tmp_path / "roster"), "--format", "oneroster", "--oneroster-version", "1.2")
+    assert {"manifest.csv", "users.csv", "roles.csv"} <= {path.name for path in (tmp_path / "roster").iterdir()}
+
+
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_daemon_cleanly(home: Home, by: signal.Signals) -> None:
     home.serve()
@@ -373,6 +388,12 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
         ("sample", str(tmp_path / "sample"), "--students", "-5"),
         ("sample", str(tmp_path / "sample"), "--nights", "0"),
         ("sample", str(good / "students.csv")),
+        ("sample", str(tmp_path / "sample"), "--fault-share", "2"),
+        ("sample", str(tmp_path / "sample"), "--wrong-column", "Shoe_size"),
+        ("sample", str(tmp_path / "sample"), "--format", "oneroster", "--faults"),
+        ("districts", "export", "nobody", str(tmp_path / "out")),
+        ("districts", "export", "target", str(tmp_path / "out")),
+        ("districts", "export", "target", str(tmp_path / "out"), "--format", "xlsx"),
         ("no-such-command",),
     )
     with ThreadPoolExecutor(2) as pool:

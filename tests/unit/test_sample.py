@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sftp_ingest import sample
+from sftp_ingest import sample, sync
 from sftp_ingest.errors import ConfigError
+from sftp_ingest.sample.faults import WRONG_CELLS
+from tests.unit.districts import TOLERANT, delivery_of
 
 FILES = ("schools", "teachers", "students", "staff", "sections", "enrollments")
 DISTRICTS = [(20, 5, 0), (21, 6, 3), (333, 3, 1), (2_000, 3, 2)]
@@ -297,3 +300,51 @@ def test_progress_is_told_for_every_file_to_its_end(tmp_path: Path) -> None:
     sample.write(tmp_path, students=20, nights=2, progress=lambda file, done, total: told.__setitem__(file, (done, total)))
     assert list(told) == [f"night-{night}/{name}.csv" for night in (1, 2) for name in FILES]
     assert all(done == total > 0 for done, total in told.values())
+
+
+def test_a_share_of_all_rows_has_a_fault_of_every_kind_the_same_each_time(tmp_path: Path) -> None:
+    (clean,) = sample.write(tmp_path / "clean", students=2_000)
+    for copy in ("one", "two"):
+        (night,) = sample.write(tmp_path / copy, students=2_000, fault_share=0.01)
+    assert all(lines(night.folder, name) == lines(tmp_path / "one" / "night-1", name) for name in FILES)
+    different = {name: sum(one != two for one, two in zip(lines(clean.folder, name), lines(night.folder, name), strict=True)) for name in FILES}
+    assert sum(different.values()) == night.story["faults"] == different["students"] + different["enrollments"]
+    rows = {name: len(lines(clean.folder, name)) for name in FILES}
+    assert all(0.005 < different[name] / rows[name] < 0.015 for name in ("students", "enrollments"))
+    plan = sync.plan(delivery_of(night.folder), TOLERANT, sync.empty_roster())
+    assert plan.outcome == "successful"
+    told = {each.code for each in plan.findings}
+    assert {"value_missing", "value_unknown", "value_malformed", "school_unknown", "section_unknown", "student_unknown"} <= told
+    assert {"row_short", "row_long", "quote_unescaped"} <= told
+
+
+def test_faults_of_a_share_are_in_the_last_night_only(tmp_path: Path) -> None:
+    first, last = sample.write(tmp_path, students=500, nights=2, fault_share=0.01)
+    assert first.story["faults"] == 0 < last.story["faults"]
+
+
+@pytest.mark.parametrize("column", WRONG_CELLS)
+def test_every_cell_of_the_wrong_column_is_wrong(tmp_path: Path, column: str) -> None:
+    (night,) = sample.write(tmp_path, students=50, wrong_column=column)
+    rows = read(night.folder)["students"]
+    assert night.story["faults"] == len(rows)
+    assert all(row[column] == "" or row[column].startswith("?") for row in rows)
+    plan = sync.plan(delivery_of(night.folder), TOLERANT, sync.empty_roster())
+    assert sum(each.count for each in plan.findings if each.column == column and each.file == "students.csv") == len(rows)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fault_share": 1.5},
+        {"wrong_column": "Shoe_size"},
+        {"oneroster_version": "2.0"},
+        {"format": "oneroster", "faults": True},
+        {"format": "oneroster", "wrong_column": "Grade"},
+        {"faults": True, "fault_share": 0.1},
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused_by_name(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=list(wrong)[-1].split("_")[0]):
+        sample.write(tmp_path, students=20, **wrong)
+    assert list(tmp_path.iterdir()) == []
