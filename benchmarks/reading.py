@@ -54,7 +54,8 @@ def ours(folder: Path) -> object:
     from sftp_ingest.roster import contract, loader, validator
 
     rules = contract.keeping(contract.load(), ())
-    return validator.validate(loader.load(inbox.as_delivery(folder, datetime.now(UTC)), rules), rules)
+    now = datetime.now(UTC)
+    return validator.validate(loader.load(inbox.as_delivery(folder, now), rules), rules, today=now.date())
 
 
 def plain_pandera(folder: Path) -> object:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sftp_ingest.errors import ContractError
 from sftp_ingest.findings import Severity
 from sftp_ingest.roster.contract import TYPES, Check, Contract, Digest, Field, Table, check_pattern, normalised, toml_of
+from sftp_ingest.roster.values import DATES
 
 FIELD_KEYS = ("name", "to", "type", "headers", "constraints", "values", "sensitive", "drop")
 CONSTRAINTS = ("required", "unique", "pattern", "enum", "minLength", "maxLength")
@@ -242,7 +243,9 @@ def _column(table: Table, name: str, where: str) -> str:
 
 
 def _type(table: Table, column: str) -> str:
-    return table.columns[column].type if column in table.columns else "string"
+    """The type by which the column's values are compared: a date is a date, whatever it is the date of."""
+    type = table.columns[column].type if column in table.columns else "string"
+    return "date" if type in DATES else type
 
 
 # ---------------------------------------------------------------- what stands in the TOML

@@ -404,7 +404,7 @@ def _ranks(cells: pa.Array, type: str) -> tuple[npt.NDArray[np.float64], Mask]:
     if type == "grade":
         rank = pc.index_in(cells, value_set=pa.array(values.GRADES[: values.GRADES.index("Ungraded")], pa.string()))
         return rank.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False), rank.is_null().to_numpy(zero_copy_only=False)
-    dated = type == "date"
+    dated = type in values.DATES
     readable = pc.match_substring_regex(cells, r"^\d{4}-\d{2}-\d{2}$" if dated else r"^[+-]?(\d{1,300}(\.\d*)?|\.\d+)$")
     digits = pc.if_else(readable, pc.replace_substring(cells, "-", "") if dated else pc.utf8_ltrim(cells, characters="+"), None)
     silent = pc.invert(readable) if dated else pc.equal(cells, "")
