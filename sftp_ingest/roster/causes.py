@@ -453,7 +453,7 @@ def _evidence(column: str, table: Table, stray: Stray, before: FileShape | None)
         evidence.append(f"its cells look as they did before ({shape.form})")
     field = table.columns.get(missing)
     if field is not None and (share := _fit(field.type, stray.cells)) >= FITS:
-        evidence.append(f"{share:.0%} of its cells are what the column holds ({field.type})")
+        evidence.append(f"{share:.0%} of its cells are what the column holds ({field.type.replace('_', ' ')})")
     return evidence
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ColumnShape, FileShape, Frames
+from sftp_ingest.roster import values
 from sftp_ingest.roster.arrow import array_of, is_in
 from sftp_ingest.roster.contract import Contract, Table
 
@@ -47,7 +48,7 @@ EMPTY_RISE = 0.20
 CLASS_FACTOR = 2
 """Students per section that halve or double in one night: sections were split or merged, or enrollments of a part were not exported."""
 
-OPEN_TYPES = frozenset({"string", "id", "email", "phone", "date"})
+OPEN_TYPES = frozenset({"string", "id", "email", "phone"}) | values.DATES
 """Types of a contract's field whose values are not of a short list; all others are vocabularies."""
 
 SECTIONS_EMPTY = "sections_without_students"

@@ -343,7 +343,7 @@ def test_an_optional_column_that_was_always_sent_is_recognised_by_its_cells(tmp_
     files = small(60)
     before = planned(tmp_path / "first", files).shapes
     plan = planned(tmp_path / "second", columns_renamed(files, "students", DOB="Born"), before=before)
-    evidence = "it stands in the same place, its cells look as they did before (9999-99-99), 100% of its cells are what the column holds (date)"
+    evidence = "it stands in the same place, its cells look as they did before (9999-99-99), 100% of its cells are what the column holds (birth date)"
     assert of(plan, "header_gone").hint == f"Born may be it under another name: {evidence}"
 
 

@@ -73,6 +73,13 @@ def test_a_vocabulary_that_collapses_or_explodes_is_told(tmp_path: Path) -> None
     assert {key: each.hint for key, each in found.items()} == {("drift_values", "Grade"): "1 → 8 different values"}
 
 
+def test_birth_dates_are_no_vocabulary(tmp_path: Path) -> None:
+    first, second = small(80), small(80)
+    for number, row in enumerate(first["students"]):
+        row["DOB"] = f"2014-{1 + number % 12:02}-{1 + number % 28:02}"
+    assert drifted(two_nights(tmp_path, first, second)) == {}
+
+
 def test_ids_of_another_form_are_told_without_any_id(tmp_path: Path) -> None:
     first, second = small(80), small(80)
     for table in ("students", "enrollments"):
