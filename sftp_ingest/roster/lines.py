@@ -124,7 +124,8 @@ def _lines_with(data: bytes, mark: bytes) -> Positions:
     while (at := data.find(mark, position)) >= 0:
         line += data.count(b"\n", position, at)
         found.append(line)
-        position = at if (position := data.find(b"\n", at)) >= 0 else len(data)
+        end = data.find(b"\n", at)
+        position = end if end >= 0 else len(data)
     return np.array(found, dtype=np.int64)
 
 
