@@ -61,7 +61,8 @@ def with_left_out(findings: Sequence[Finding], judged: Sequence[Judged]) -> tupl
     of them. A row whose key is not whole counts as one record.
     """
     reach = _reach(judged)
-    kinds = {each.table.file: each.table.records for each in judged}
+    # a row that nobody could read, of a file whose rows are sorted into several kinds, counts with the first of them
+    kinds = {each.table.file.lower(): each.table.records for each in reversed(judged) if each.table.records}
     for each in findings:
         if each.code in UNREAD and (kind := kinds.get(each.file.lower())):
             tally = reach.setdefault(each.label, {})

@@ -125,8 +125,8 @@ def found(before: Mapping[str, FileShape], tonight: Mapping[str, FileShape], fra
     told: list[Finding] = []
     for name, frame in frames.tables.items():
         table = contract.tables[name]
-        was, now = before.get(table.file), tonight[table.file]
-        if was is None or table.incremental:
+        was, now = before.get(table.file), tonight.get(table.file)
+        if was is None or now is None or table.incremental:
             continue
         told += _rows(table, was, now)
         if min(was.rows, now.rows) >= FEWEST_ROWS:

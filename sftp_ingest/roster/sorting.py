@@ -63,6 +63,9 @@ OF_WHOLE_FILES = ("file_missing", "file_without_rows", "file_gone")
 PRIMARY, FURTHER = "0", "1"
 """Rank of a section's teacher, and of a person's role: these sort as they count."""
 
+NO_LINE = -1
+"""In place of a line number: the key stands in no row of the file."""
+
 LONGEST_TEAM = 10
 """A section has as many teachers as Clever's sections.csv has columns for them."""
 
@@ -137,7 +140,8 @@ def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Fr
     _tell_unknown(sorting)
     noted = pd.DataFrame({name: pd.array([record[at] for record in sorting.records], dtype=TEXT) for at, name in enumerate(("entity", "id", "other"))})
     aside = {"links": sorting.links, delta.DELTA: pd.DataFrame({"table": pd.array(sorted(sorting.delta), dtype=TEXT)}), delta.ENDED: noted}
-    return replace(frames, tables=tables, findings=tuple(sorting.findings), unread=sorting.unread, rows=sorting.rows, aside=aside)
+    partial = frozenset(contract.tables[name].file for name in sorting.delta)
+    return replace(frames, tables=tables, findings=tuple(sorting.findings), unread=sorting.unread, rows=sorting.rows, aside=aside, partial=partial)
 
 
 # ---------------------------------------------------------------- which files say what
@@ -164,13 +168,13 @@ def _heed_manifest(sorting: _Sorting, said: manifest.Manifest, files: Mapping[st
         sorting.findings.append(finding("delta_without_roster", manifest.FILE, strict=sorting.strict))
     for name in sorting.delta:
         table = contract.tables[name]
-        nothing = pd.DataFrame({column: pd.array([None], dtype=TEXT) for column in table.key})
+        nothing = _of_another_file(pd.DataFrame({column: pd.array([None], dtype=TEXT) for column in table.key}))
         if name not in tables and table.core:
             columns = [each.column for each in table.fields if not each.drop]
             tables[name] = pd.DataFrame({column: pd.array([], dtype=TEXT) for column in dict.fromkeys(columns)}, index=pd.Index([], dtype="int64", name="line"))
             sorting.rows[name] = 0
         if name in tables:  # whoever is not named may be anybody: all that stand are still there
-            sorting.unread[name] = pd.concat([sorting.unread.get(name, nothing.iloc[:0]), nothing], ignore_index=True)
+            sorting.unread[name] = pd.concat([sorting.unread.get(name, nothing.iloc[:0]), nothing])
 
 
 def _take_roles(sorting: _Sorting, version: str) -> None:
@@ -324,9 +328,14 @@ def _sort_orgs(sorting: _Sorting) -> set[str]:
 
 
 def _together(unread: pd.DataFrame, *lost: pd.DataFrame) -> pd.DataFrame:
-    """Keys of rows that were not believed; a blank part speaks for any value."""
-    keys = pd.concat([unread, *(each.set_axis(list(unread.columns), axis=1) for each in lost)], ignore_index=True)
-    return keys.mask(keys == "").drop_duplicates(ignore_index=True)
+    """Keys of rows that were not believed, by line; a blank part speaks for any value."""
+    keys = pd.concat([unread, *(each.set_axis(list(unread.columns), axis=1) for each in lost)])
+    return keys.mask(keys == "").drop_duplicates()
+
+
+def _of_another_file(keys: pd.DataFrame) -> pd.DataFrame:
+    """The keys without their lines, which are of another file's rows."""
+    return keys.set_axis(pd.Index(np.full(len(keys), NO_LINE), name="line"), axis=0)
 
 
 # ---------------------------------------------------------------- people
@@ -342,7 +351,7 @@ def _sort_users(sorting: _Sorting, others: set[str]) -> pd.DataFrame:
     lost_roles = sorting.unread["users"].iloc[:0]
     if roles is not None:
         known = _is(_lower(roles, "role"), *ROLES)
-        lost_roles = _together(lost_roles, roles.loc[~known, ["user_id"]], sorting.unread["roles"])
+        lost_roles = _of_another_file(_together(lost_roles, roles.loc[~known, ["user_id"]], sorting.unread["roles"]))
         sorting.leave("roles", roles[~known])
         roles = _in_order(roles[known])
     doubted = is_in(ids, array_of(lost_roles["user_id"]).drop_null())

@@ -459,7 +459,7 @@ def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Arra
     for parent in parents:
         at = np.flatnonzero(~parent.kept)
         unread = court.unread[parent.table.name].iloc[:, 0]
-        why, further = _causes_of(unread.index.to_numpy(dtype=np.int64), court.faulty.get(parent.file))
+        why, further = _causes_of(unread.index.to_numpy(dtype=np.int64), _left_behind(court, parent))
         labels = [*parent.labels, *further]
         of_parent = np.concatenate((parent.cause[at], (why[why >= 0] + len(parent.labels) + 1).astype(np.int32)))
         gone = pa.concat_arrays([parent.column(parent.table.key[0]).take(pa.array(at)), array_of(unread[why >= 0])])
@@ -473,6 +473,15 @@ def _reject_with_parents(court: _Court, rows: _Rows, column: str, cells: pa.Arra
         for label, hit in by_label.items():
             court.find("parent_rejected", rows, column, hit, cause=label)
         mask = mask & ~here
+
+
+def _left_behind(court: _Court, parent: _Rows) -> Rejections | None:
+    """The lines of the parent's file that are in none of its tables: they could not be read, or do not say where they belong."""
+    parts = [each for each in (court.faulty.get(parent.file),) if each is not None]
+    unsorted = court.done.get(parent.table.of)
+    if unsorted is not None:
+        parts.append(Rejections(unsorted.frame.index.to_numpy(dtype=np.int64), unsorted.cause - 1, tuple(unsorted.labels)))
+    return _joined(parts) if parts else None
 
 
 def _causes_of(lines: npt.NDArray[np.int64], faulty: Rejections | None) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:

@@ -365,6 +365,23 @@ def test_a_fault_is_told_where_it_stands(code: str, file: str, column: str, line
     assert (one.file, one.column, one.lines) == (file, column, lines)
 
 
+def test_rows_of_a_person_without_a_known_role_name_that_as_their_cause() -> None:
+    files = small()
+    files["users"][1]["role"] = "pupil"
+    plan = plan_of(files)
+    follower = found(plan, "parent_rejected")
+    assert (follower.file, follower.count, follower.cause) == ("enrollments.csv", 1, found(plan, "kind_unknown").label)
+
+
+def test_a_row_that_cannot_be_read_counts_with_the_first_kind_of_its_file() -> None:
+    files = small()
+    lines = csv_of(files["users"]).split(b"\n")
+    lines[2] = b"0002,true"
+    plan = plan_of(files, users=b"\n".join(lines))
+    assert found(plan, "row_short").left_out == {"students": 1, "enrollments": 1}
+    assert found(plan, "parent_rejected").cause == found(plan, "row_short").label
+
+
 def test_a_section_has_no_more_than_ten_teachers() -> None:
     files = small()
     crowd(files)
