@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from sftp_ingest.findings import CATALOGUE
 from sftp_ingest.model import Details
 from sftp_ingest.roster import fixit
 from sftp_ingest.sync import details, empty_roster, plan
@@ -65,7 +66,8 @@ def test_a_row_that_follows_its_parent_is_told_what_is_wrong_with_the_parent(tmp
     assert root["advice"].endswith("look for lost leading zeros. 0011 is known.")
     followers = rows(made.rejected["enrollments.csv"])
     assert {(row["finding"], row["column"]) for row in followers} == {("parent_rejected", "Section_id")}
-    assert all("school that is not in schools.csv (sections.csv, School_id)" in row["advice"] for row in followers)
+    title = CATALOGUE["school_unknown"].title
+    assert all(f"{title[0].lower()}{title[1:]} (sections.csv, School_id)" in row["advice"] for row in followers)
     assert [row["line"] for row in followers] == ["2", "4", "6"]
 
 
