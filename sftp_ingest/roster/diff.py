@@ -161,9 +161,10 @@ def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
             continue
         needed = []
         for name, columns in REFERENCES.items():
-            for column, target in columns.items():
-                if target != parent:
-                    continue
+            named = [column for column, target in columns.items() if target == parent]
+            if parent == "schools" and "sis_school_id" in ENTITIES[name].values:  # the school that was sent, where another was derived
+                named.append("sis_school_id")
+            for column in named:
                 if name in sides:
                     needed.append(sides[name].now[column].filter(pa.array(sides[name].kept & sides[name].missing)))
                 elif name in now.entities:
