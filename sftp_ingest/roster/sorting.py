@@ -128,6 +128,7 @@ def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Fr
     said, found = manifest.read(tables.pop("manifest", None), list(files), sent, strict=strict)
     sorting = _Sorting(contract, now, strict, tables, dict(frames.unread), dict(frames.rows), [*found, *frames.findings])
     _heed_manifest(sorting, said, files)
+    _in_words(sorting)
     _take_roles(sorting, said.version)
     for name in list(sorting.tables):
         _drop_ended(sorting, name)
@@ -175,6 +176,16 @@ def _heed_manifest(sorting: _Sorting, said: manifest.Manifest, files: Mapping[st
             sorting.rows[name] = 0
         if name in tables:  # whoever is not named may be anybody: all that stand are still there
             sorting.unread[name] = pd.concat([sorting.unread.get(name, nothing.iloc[:0]), nothing])
+
+
+def _in_words(sorting: _Sorting) -> None:
+    """Give cells of the files that are sorted the format's words for the district's own: a role decides where a row belongs."""
+    for name, frame in sorting.tables.items():
+        table = sorting.contract.tables[name]
+        words = {each.column: dict(each.values) for each in table.fields if table.sorts and each.values and each.column in frame.columns}
+        if words:
+            said = {column: _mapped(array_of(frame[column]), lambda text, meant=meant: meant.get(text, text)) for column, meant in words.items()}
+            sorting.tables[name] = frame.assign(**{column: pd.Series(pd.array(cells, dtype=TEXT), index=frame.index) for column, cells in said.items()})
 
 
 def _take_roles(sorting: _Sorting, version: str) -> None:
@@ -228,7 +239,7 @@ def _drop_ended(sorting: _Sorting, name: str) -> None:
     if not sorting.contract.tables[name].sorts:  # of a file that is sorted the rows are counted whole
         sorting.rows[name] -= int(ended.sum())
     key = [column for column in sorting.contract.tables[name].key if column in frame.columns]
-    if len(key) == 1:
+    if len(key) == 1 and name != "roles":  # who has lost one role may have others
         gone = gone[~is_in(array_of(gone[key[0]]), array_of(sorting.tables[name][key[0]]))]
     sorting.ended[name] = gone
     if name in sorting.delta:

@@ -382,6 +382,16 @@ def test_a_row_that_cannot_be_read_counts_with_the_first_kind_of_its_file() -> N
     assert found(plan, "parent_rejected").cause == found(plan, "row_short").label
 
 
+def test_a_districts_own_words_for_roles_are_heard(tmp_path: Path) -> None:
+    (tmp_path / "users.toml").write_text('[[fields]]\nname = "role"\nvalues = { "Pupil" = "student" }\n')
+    files = small()
+    for row in files["users"][:6]:
+        row["role"] = "Pupil"
+    with TemporaryDirectory() as home:
+        plan = sync.plan(written(Path(home), files), replace(TOLERANT, contract=str(tmp_path)), empty_roster())
+    assert (plan.findings, plan.counts["students"].created) == ((), 6)
+
+
 def test_a_section_has_no_more_than_ten_teachers() -> None:
     files = small()
     crowd(files)
@@ -502,6 +512,17 @@ def test_tobedeleted_ends_the_person_and_what_belongs_to_him() -> None:
     now = first_night()
     plan = plan_of(changes(users=[{"sourcedId": "0002", "status": "tobedeleted"}, {"sourcedId": "c1", "status": "tobedeleted"}]), now)
     assert removed(plan) == {"students": 1, "enrollments": 1, "contacts": 2}
+
+
+def test_who_loses_one_of_two_roles_keeps_the_other() -> None:
+    files = small("1.2")
+    files["roles"].append({"sourcedId": "t1:2", "userSourcedId": "t1", "roleType": "secondary", "role": "aide", "orgSourcedId": "0011"})
+    now = roster_of(files)
+    person = next(row for row in files["users"] if row["sourcedId"] == "t1")
+    teaches = next(row for row in files["roles"] if row["sourcedId"] == "t1:1")
+    plan = plan_of(changes("1.2", users=[person], roles=[teaches | {"status": "tobedeleted"}, files["roles"][-1]]), now)
+    assert removed(plan) == {"teachers": 1, "section_teachers": 2}
+    assert record(applied(now, plan), "staff", sis_id="t1")["active"]
 
 
 def test_tobedeleted_ends_a_membership_a_class_and_a_school() -> None:
