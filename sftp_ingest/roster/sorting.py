@@ -184,8 +184,11 @@ def _in_words(sorting: _Sorting) -> None:
         table = sorting.contract.tables[name]
         words = {each.column: dict(each.values) for each in table.fields if table.sorts and each.values and each.column in frame.columns}
         if words:
-            said = {column: _mapped(array_of(frame[column]), lambda text, meant=meant: meant.get(text, text)) for column, meant in words.items()}
-            sorting.tables[name] = frame.assign(**{column: pd.Series(pd.array(cells, dtype=TEXT), index=frame.index) for column, cells in said.items()})
+            sorting.tables[name] = frame.assign(**{column: _meant(frame[column], meant) for column, meant in words.items()})
+
+
+def _meant(cells: pd.Series, words: Mapping[str, str]) -> pd.Series:
+    return pd.Series(pd.array(_mapped(array_of(cells), lambda text: words.get(text, text)), dtype=TEXT), index=cells.index)
 
 
 def _take_roles(sorting: _Sorting, version: str) -> None:
