@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ TEXT = pd.ArrowDtype(pa.string())
 """The type of every column of every frame."""
 
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int32]
 
 
 def array_of(series: pd.Series) -> pa.Array:
@@ -38,13 +40,39 @@ def key_of(parts: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     return pc.binary_join_element_wise(pc.cast(pc.binary_length(first), pa.string()), ":", first, *whole[1:], "")
 
 
-def more_than_once(parts: Sequence[pa.Array]) -> Mask:
-    """Which rows have a key that another row has too; a sort of numbers, for grouping the texts themselves takes five times as long."""
-    codes = np.zeros(len(parts[0]), dtype=np.int64)
+@dataclass(frozen=True)
+class Encoded:
+    """A column's cells as places in their distinct `texts`; what is asked of millions of cells is then looked up once a text."""
+
+    texts: pa.Array
+    places: Places
+
+    def are_in(self, of: pa.Array) -> Mask:
+        """Which cells are among the others."""
+        found: Mask = is_in(self.texts, of)[self.places]
+        return found
+
+
+def encoded(cells: pa.Array) -> Encoded:
+    """The cells, none of them null, by their distinct texts, in order of first appearance."""
+    dictionary = cells.dictionary_encode()
+    return Encoded(dictionary.dictionary, dictionary.indices.to_numpy())
+
+
+def groups(parts: Sequence[Encoded]) -> npt.NDArray[np.int64]:
+    """A number a row, the same for rows whose key is the same in all of its parts."""
+    numbers = np.zeros(len(parts[0].places), dtype=np.int64)
     for part in parts:
-        encoded = part.dictionary_encode()
-        codes = codes * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy(zero_copy_only=False)
-    ordered = np.sort(codes)
+        numbers = numbers * len(part.texts) + part.places
+    return numbers
+
+
+def more_than_once(numbers: npt.NDArray[np.int64]) -> Mask:
+    """Which numbers are there more than once; sorted, for grouping texts takes five times as long."""
+    ordered = np.sort(numbers)
     again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    found: Mask = np.isin(codes, again) if len(again) else np.zeros(len(codes), dtype=bool)
+    if not len(again):
+        return np.zeros(len(numbers), dtype=bool)
+    place = np.minimum(np.searchsorted(again, numbers), len(again) - 1)
+    found: Mask = again[place] == numbers
     return found

@@ -9,7 +9,9 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,13 +20,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from sftp_ingest.roster.quotes import COMMA, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, straightened, tamed, without
+from sftp_ingest.roster.quotes import COMMA, LINE_END, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, sound, straightened, tamed, without
 
 LONGEST_RECORD = 100
 """A quoted cell may run over this many lines; beyond that the quote was never closed."""
 
 BLOCK = 4 << 20
 """So many bytes are looked at together: what is noted of each comma must not grow with the file."""
+
+PIECE = 64 << 10
+"""Where a block has an odd line, so many bytes around it are looked at closely, and twice as many at each further one in a row."""
+
+THREADS = 2
+"""So many blocks are read at a time: more would hold more of the file twice."""
 
 LONG_LINE = 1 << 20
 LONGEST_LINE = 32 << 20
@@ -216,17 +224,8 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
     a row may have cells for them or not.
     """
     form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key))
-    parts: list[Records] = []
-    size = BLOCK
-    while start < len(text.data):
-        stop = text.data.find(b"\n", start + size - 1) + 1 or len(text.data)
-        block = _block(text, start, stop, first_line, form)
-        if block.size == 0:  # the block's first record may go on behind its end
-            size *= 2
-            continue
-        size = BLOCK
-        start, first_line = start + block.size, first_line + block.line_count
-        parts.append(_records(block, form))
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(_parts(text, start, first_line, form, pool))
     lines = _joined(parts, "lines")
     faulty, faults = _joined(parts, "faulty"), _joined(parts, "faults")
     return Records(
@@ -278,6 +277,70 @@ class _Block:
     line_count: int
 
 
+def _parts(text: Text, start: int, first_line: int, form: _Form, pool: Executor) -> Iterator[Records]:
+    """The records from a byte on, part by part. Whole blocks are read at once, side by side; around odd lines, smaller pieces are looked at closely."""
+    blocks = list(_blocks(text.data, start))
+    ahead = {begin: pool.submit(_at_once, text.data, begin, end, form) for begin, end in blocks}
+    ends = [end for _, end in blocks]
+    size, odd = BLOCK, 0
+    while start < len(text.data):
+        # pieces stop where a block does, so that what was read ahead behind it is used
+        stop = min(text.data.find(b"\n", start + size - 1) + 1 or len(text.data), ends[bisect_right(ends, start)])
+        whole = start in ahead
+        table = ahead.pop(start).result() if whole else _at_once(text.data, start, stop, form)
+        stop = ends[bisect_right(ends, start)] if whole else stop
+        if table is not None and not _any_between(text.unreadable, first_line, first_line + len(table)):
+            part = Records(table, np.arange(first_line, first_line + len(table)), _NONE, _NONE, form.no_keys)
+            size, odd, line_count = min(2 * size, BLOCK), 0, len(table)
+        elif stop - start > 2 * PIECE << odd and size > PIECE << odd:  # most of it may be sound
+            size = PIECE << odd
+            continue
+        else:
+            block = _whole_records(text, start, stop, first_line, form)
+            odd += 1
+            size = min(PIECE << odd, BLOCK)
+            part, stop, line_count = _records(block, form), start + block.size, block.line_count
+        yield part
+        start, first_line = stop, first_line + line_count
+
+
+def _may_be_smart(data: bytes) -> bool:
+    """Whether typographic quotes may be in it; one byte is looked for ten times as fast as two."""
+    return b"\xe2" in data and b"\xe2\x80" in data
+
+
+def _any_between(lines: Positions, first: int, end: int) -> bool:
+    return bool(np.searchsorted(lines, first) != np.searchsorted(lines, end))
+
+
+def _whole_records(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _Block:
+    """The records from a byte on, up to about another: as much more as the first of them takes."""
+    size = stop - start
+    while not (block := _block(text, start, stop, first_line, form)).size:
+        size *= 2
+        stop = text.data.find(b"\n", start + size - 1) + 1 or len(text.data)
+    return block
+
+
+def _at_once(text: bytes, start: int, stop: int, form: _Form) -> pa.Table | None:
+    """The records between two bytes, one a line, where each is sound as it stands: none runs on, is to be mended, or is to be left out. Else None."""
+    data = text[start:stop]
+    if len(form.names) < 2 or len(data) > LONGEST_LINE or b"\0" in data or _may_be_smart(data):
+        return None
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    if b'"' in data:
+        raw = np.frombuffer(data, dtype=np.uint8)
+        ends = np.flatnonzero(raw == LINE_END)
+        if np.diff(ends, prepend=-1).max() > LONG_LINE or not sound(Rows(raw, ends, ends), np.flatnonzero(raw == QUOTE)).all():
+            return None
+    try:
+        table = _parsed(data, replace(form, names=(*form.names, *(f"\0spare {place}" for place in range(form.spare)))))
+    except pa.ArrowInvalid:  # a row has too few cells, or too many
+        return None
+    return table if len(table) == data.count(b"\n") else None
+
+
 def _joined(parts: Sequence[Records], name: str) -> Positions:
     return np.concatenate([getattr(each, name) for each in parts]) if parts else _NONE
 
@@ -314,7 +377,7 @@ def _block(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _
             np.maximum.at(worst, record, spoilt)
             spoilt = worst
             rows = Rows(rows.raw, rows.ends[~np.append(goes_on[1:], False)], rows.lines[~goes_on])
-    rows, smart = straightened(rows) if b"\xe2\x80" in data else (rows, np.zeros(len(rows.ends), dtype=bool))
+    rows, smart = straightened(rows) if _may_be_smart(data) else (rows, np.zeros(len(rows.ends), dtype=bool))
     return _Block(rows, spoilt, rows.lines[smart], huge_lines[huge_lines < first_line + line_count], size, line_count)
 
 
@@ -451,14 +514,14 @@ def _in_order(parts: Sequence[Records], block: Records) -> Records:
     )
 
 
-def _parsed(raw: Bytes, form: _Form) -> pa.Table:
+def _parsed(raw: Bytes | bytes, form: _Form) -> pa.Table:
     """Sound records of the header's width, through pyarrow."""
     if not len(raw):
         return form.no_rows
     return pacsv.read_csv(
         pa.BufferReader(pa.py_buffer(raw)),
         read_options=pacsv.ReadOptions(column_names=list(form.names), block_size=len(raw) + 1),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
         convert_options=pacsv.ConvertOptions(
             column_types={name: pa.string() for name in form.keep}, include_columns=list(form.keep), strings_can_be_null=False
         ),

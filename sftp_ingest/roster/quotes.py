@@ -68,11 +68,23 @@ def without(raw: Bytes, starts: Positions, ends: Positions) -> Bytes:
     return kept
 
 
-def shape(rows: Rows, text: Positions | None = None) -> Shape:
-    """The shape of every record: a quote opens only a cell, closes only before a comma or the end, and is doubled inside (RFC 4180).
+def sound(rows: Rows, quotes: Positions) -> Mask:
+    """Which records keep the rules: a quote opens only a cell, closes only before a comma or the end, and is doubled inside (RFC 4180)."""
+    raw, ends = rows.raw, rows.ends
+    quotes_upto = np.searchsorted(quotes, ends)
+    of_record = np.diff(quotes_upto, prepend=0)
+    opening = ((np.arange(len(quotes)) - np.repeat(quotes_upto - of_record, of_record)) & 1) == 0
+    before, after = raw[quotes - 1], raw[quotes + 1]
+    at_start, at_end = quotes == np.repeat(rows.starts, of_record), quotes + 1 == np.repeat(ends, of_record)
+    fits = np.where(opening, at_start | (before == COMMA) | (before == QUOTE), at_end | (after == COMMA) | (after == QUOTE))
+    keeps: Mask = of_record % 2 == 0
+    if not fits.all():
+        keeps[np.searchsorted(ends, quotes[~fits])] = False
+    return keeps
 
-    Quotes at the places of `text` are letters like others.
-    """
+
+def shape(rows: Rows, text: Positions | None = None) -> Shape:
+    """The shape of every record. Quotes at the places of `text` are letters like others."""
     raw, ends = rows.raw, rows.ends
     quoted = raw == QUOTE
     if text is not None:
@@ -83,21 +95,13 @@ def shape(rows: Rows, text: Positions | None = None) -> Shape:
     quotes = np.flatnonzero(quoted)
     if not len(quotes):
         return Shape(np.ones(len(ends), dtype=bool), counts + 1, commas, upto - counts)
-    quotes_upto = np.searchsorted(quotes, ends)
-    of_record = np.diff(quotes_upto, prepend=0)
-    earlier = quotes_upto - of_record
-    opening = ((np.arange(len(quotes)) - np.repeat(earlier, of_record)) & 1) == 0
-    before, after = raw[quotes - 1], raw[quotes + 1]
-    at_start, at_end = quotes == np.repeat(rows.starts, of_record), quotes + 1 == np.repeat(ends, of_record)
-    fits = np.where(opening, at_start | (before == COMMA) | (before == QUOTE), at_end | (after == COMMA) | (after == QUOTE))
-    sound = of_record % 2 == 0
-    if not fits.all():
-        sound[np.searchsorted(ends, quotes[~fits])] = False
+    keeps = sound(rows, quotes)
+    earlier = np.concatenate((np.zeros(1, dtype=np.int64), np.searchsorted(quotes, ends)[:-1]))
     parity = np.cumsum(quoted, dtype=np.uint8)[commas] & 1
     commas = commas[parity == np.repeat((earlier & 1).astype(np.uint8), counts)]
     upto = np.searchsorted(commas, ends)
     counts = np.diff(upto, prepend=0)
-    return Shape(sound, counts + 1, commas, upto - counts)
+    return Shape(keeps, counts + 1, commas, upto - counts)
 
 
 def tamed(rows: Rows) -> tuple[Rows, Mask, Positions]:

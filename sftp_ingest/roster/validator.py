@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, Reading, Severity, finding, refuses
 from sftp_ingest.model import FileShape, Frames, Rejections, Verdict
-from sftp_ingest.roster import causes, contacts, values
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, more_than_once
+from sftp_ingest.roster import arrow, causes, contacts, values
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
 from sftp_ingest.roster.contract import Check, Contract, Field, Reference, Table
 
 SHOWN_VALUES = 10
@@ -69,6 +69,8 @@ class _Rows:
     labels: list[str] = field(default_factory=list)
     doubted: dict[str, pd.Index] = field(default_factory=dict)
     """Key column → lines whose cell names a record that never was, so that whom the row meant is unknown."""
+    _encoded: dict[str, arrow.Encoded] = field(default_factory=dict)
+    _encoded_of: pd.DataFrame | None = None
 
     @property
     def kept(self) -> Mask:
@@ -77,6 +79,14 @@ class _Rows:
 
     def column(self, name: str) -> pa.Array:
         return array_of(self.frame[name])
+
+    def encoded(self, name: str) -> arrow.Encoded:
+        """The column by its distinct texts, found once for as long as the frame is the same."""
+        if self._encoded_of is not self.frame:
+            self._encoded, self._encoded_of = {}, self.frame
+        if name not in self._encoded:
+            self._encoded[name] = arrow.encoded(self.column(name))
+        return self._encoded[name]
 
     def lines(self, mask: Mask) -> list[int]:
         return [int(line) for line in self.frame.index[np.flatnonzero(mask)[:SAMPLE_LINES]]]
@@ -431,7 +441,7 @@ def _check_reference(court: _Court, rows: _Rows, reference: Reference) -> None:
     # a row whose id cannot be read may be anybody's: then all that stand are excused
     excused = ids.standing if seen.isna().any() else ids.standing.filter(pc.is_in(ids.standing, value_set=array_of(seen)))
     known = pa.concat_arrays([*believed, elsewhere, excused])
-    wrong = ~is_in(cells, known) & pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
+    wrong = ~rows.encoded(reference.column).are_in(pa.concat_arrays([known, pa.array([""])]))
     if reference.also:
         wrong &= ~is_in(pc.utf8_lower(cells), pa.array(reference.also, pa.string()))
     if not wrong.any():
@@ -517,17 +527,20 @@ def _reject_unknown(court: _Court, rows: _Rows, reference: Reference, column: st
 def _check_keys(court: _Court, rows: _Rows) -> None:
     """One record a key. Repeated rows are harmless where nothing but the columns that may repeat differs."""
     table = rows.table
-    kept = np.flatnonzero(rows.kept & more_than_once([rows.column(column) for column in table.key]))
+    group = arrow.groups([rows.encoded(column) for column in table.key])
+    kept = np.flatnonzero(rows.kept & arrow.more_than_once(group))
     if not len(kept):
         return
-    frame = rows.frame.iloc[kept]
-    codes = frame.groupby(list(table.key), sort=False).ngroup().to_numpy()
-    first_of = np.unique(codes, return_index=True)[1][codes]
-    later = np.flatnonzero(first_of != np.arange(len(codes)))
+    _, first, of_group = np.unique(group[kept], return_index=True, return_inverse=True)
+    first_of = kept[first[of_group]]
+    later, first_of = kept[first_of != kept], first_of[first_of != kept]
     if not len(later):
         return
+    pairs = [pa.array(later), pa.array(first_of)]
     differs = {
-        column: (frame[column].iloc[later].to_numpy(dtype=object) != frame[column].iloc[first_of[later]].to_numpy(dtype=object)) for column in frame.columns
+        column: pc.not_equal(*(rows.column(column).take(each) for each in pairs)).to_numpy(zero_copy_only=False)
+        for column in rows.frame.columns
+        if column not in table.key
     }
     own = np.zeros(len(later), dtype=bool)
     repeated = np.zeros(len(later), dtype=bool)
@@ -540,19 +553,19 @@ def _check_keys(court: _Court, rows: _Rows) -> None:
     def tell(code: str, column: str, at: Mask) -> None:
         if at.any():
             mask = np.zeros(len(rows.frame), dtype=bool)
-            mask[kept[later[at]]] = True
+            mask[later[at]] = True
             court.find(code, rows, column, mask)
 
     key = next(each.name for each in table.fields if each.column == table.key[0])
     if table.records in MEMBERSHIPS:
-        return _drop_repeated(court, rows, kept[later])
+        return _drop_repeated(court, rows, later)
     if not table.repeat:
         tell("id_duplicate", key, own)
-        return _drop_repeated(court, rows, kept[later[~own]])
+        return _drop_repeated(court, rows, later[~own])
     elsewhere = np.zeros(len(later), dtype=bool) if table.repeats("school_id") else differs["school_id"]
     tell("id_duplicate", key, elsewhere)
     tell("rows_differ", key, own & ~elsewhere)
-    return _drop_repeated(court, rows, kept[later[~own & ~repeated]])
+    return _drop_repeated(court, rows, later[~own & ~repeated])
 
 
 def _drop_repeated(court: _Court, rows: _Rows, at: npt.NDArray[np.int64]) -> None:
@@ -610,11 +623,12 @@ def _check_contacts(court: _Court, rows: _Rows) -> None:
 def _check_shared_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
     """One Contact_sis_id is one person, who has one name."""
     at = np.flatnonzero(mask)
-    sis_ids, names = (rows.column(column).take(pa.array(at)).dictionary_encode() for column in ("contact_sis_id", "contact_name"))
-    of_row = sis_ids.indices.to_numpy()
-    people = np.unique(of_row.astype(np.int64) * len(names.dictionary) + names.indices.to_numpy()) // max(len(names.dictionary), 1)
-    shared = np.zeros(len(mask), dtype=bool)
-    shared[at] = (np.bincount(people, minlength=len(sis_ids.dictionary)) > 1)[of_row]
+    of_row = rows.encoded("contact_sis_id").places[at]
+    first = np.zeros(len(rows.encoded("contact_sis_id").texts), dtype=np.int64)
+    first[of_row[::-1]] = at[::-1]
+    names = rows.column("contact_name")
+    differs = pc.not_equal(names.take(pa.array(at)), names.take(pa.array(first[of_row]))).to_numpy(zero_copy_only=False)
+    shared = mask & np.isin(rows.encoded("contact_sis_id").places, np.unique(of_row[differs]))
     if shared.any():
         court.find("contact_id_shared", rows, "Contact_sis_id", shared, values=_distinct(rows.column("contact_sis_id"), shared))
 
@@ -622,7 +636,7 @@ def _check_shared_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
 def _check_many_contacts(court: _Court, rows: _Rows, mask: Mask) -> None:
     """Several rows may be one contact, so only students with more rows than Clever takes contacts are looked at closely."""
     at = np.flatnonzero(mask)
-    students = rows.column("student_id").take(pa.array(at)).dictionary_encode().indices.to_numpy()
+    students = rows.encoded("student_id").places[at]
     at = at[np.bincount(students)[students] > contacts.MOST] if len(at) else at
     if not len(at):
         return
@@ -644,10 +658,11 @@ def _check_sections_have_students(court: _Court) -> None:
     """Clever drops a section without a valid student (contract 1.4.4); here it is kept with a warning unless the district is strict."""
     enrollments = court.of("enrollments")
     for sections in court.of("sections") if enrollments else ():
-        taken = pa.concat_arrays([each.column("section_id") for each in enrollments])
         if any(court.unread[each.table.name].isna().all(axis=1).any() for each in enrollments):
             return  # a row of which nothing can be read may be of any section
-        empty = sections.kept & ~is_in(sections.column("section_id"), taken)
+        empty = sections.kept
+        for each in enrollments:
+            empty &= ~is_in(sections.column("section_id"), each.encoded("section_id").texts)
         if empty.any():
             court.find("section_without_students", sections, "Section_id", empty, values=_distinct(sections.column("section_id"), empty))
 
