@@ -16,6 +16,7 @@ from sftp_ingest.model import Derivations, Limits
 FILE_NAME = "sftp-ingest.toml"
 PATH_VARIABLE = "SFTP_INGEST_CONFIG"
 DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
+MOST_PORT = 65535
 FORMATS = ("auto", "clever", "oneroster")
 
 T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
@@ -122,8 +123,10 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The configuration in `path`, with the database URL of the environment over it. Raises ConfigError, naming the key."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path} cannot be read: {fault}") from fault
+    except OSError as fault:
+        raise ConfigError(f"{path} cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise ConfigError(f"{path} is not text in UTF-8 (byte {fault.start + 1})") from fault
     except tomllib.TOMLDecodeError as fault:
         raise ConfigError(f"{path} is not TOML: {fault}") from fault
     known = {"data", "database", "log", "server", "runs", "defaults", "districts"}
@@ -200,6 +203,10 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
         if value < 0 or (key.endswith(("workers", "attempts")) and value < 1):
             raise ConfigError(f"{key} must not be below {1 if key.endswith(('workers', 'attempts')) else 0}")
+        if key == "server.port" and value > MOST_PORT:
+            raise ConfigError(f"{key} must not be above {MOST_PORT}")
+        if key.endswith(".removed_share") and value > 1:
+            raise ConfigError(f"{key} must not be above 1: it is a share, 0.10 means 10 %")
         return kind(value)
     if kind is str:
         if isinstance(value, str) and (value or key.endswith(".contract")):

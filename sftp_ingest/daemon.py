@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 
 import sdnotify
@@ -10,7 +11,7 @@ import structlog
 from sqlalchemy import Engine
 
 from sftp_ingest.config import Config
-from sftp_ingest.errors import IngestError
+from sftp_ingest.errors import ConfigError, IngestError
 from sftp_ingest.intake import server
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.runner import Runner
@@ -28,6 +29,10 @@ def serve(config: Config) -> None:
     database.check(engine)
     config.homes.mkdir(parents=True, exist_ok=True)
     config.deliveries.mkdir(parents=True, exist_ok=True)
+    config.locks.mkdir(parents=True, exist_ok=True)
+    for folder in (config.homes, config.deliveries, config.locks):
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigError(f"data: this user may not read and write {folder}")
     asyncio.run(_serve(config, engine))
 
 

@@ -455,3 +455,4 @@ class SyncReport:
     history: tuple[SyncRun, ...] = ()
     error: str = ""
     preview: bool = False
+    hold_number: int | None = None

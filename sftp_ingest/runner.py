@@ -131,6 +131,7 @@ def report_of(engine: Engine, run_id: int) -> SyncReport:
         counts=run.counts,
         hold=held.hold if held else run.preview.hold if run.preview else None,
         hold_state=held.state if held else "",
+        hold_number=held.id if held else None,
         seconds=run.seconds,
         history=history[::-1],
     )

@@ -5,6 +5,7 @@ Exit codes: 0 done · 1 refused or held · 2 configuration, contract or argument
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -54,6 +55,11 @@ def main() -> None:
         _end(str(fault), 2)
     except IngestError as fault:
         _end(str(fault), 3)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as fault:
+        _end(": ".join(str(each) for each in (fault.filename, fault.strerror or type(fault).__name__) if each), 3)
     except KeyboardInterrupt:
         _end("interrupted", 130)
     except Exception as fault:  # its message may quote a cell, so only its kind and place are told

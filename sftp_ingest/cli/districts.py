@@ -174,9 +174,13 @@ def _keys(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"the key file {path} cannot be read") from fault
-    keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    for line in keys:
-        server.check_key(line)
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+    for number, line in numbered:
+        try:
+            server.check_key(line)
+        except ConfigError as fault:
+            raise ConfigError(f"{path}, line {number}: {fault}") from fault
+    keys = tuple(line for _, line in numbered)
     if not keys:
         raise ConfigError(f"the key file {path} holds no key")
     return keys

@@ -22,7 +22,7 @@ database_app = typer.Typer(help="Keep the tables at this program's version.", no
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Path(),
-    port: Annotated[int, typer.Option(help="Port of the SFTP server.")] = 2222,
+    port: Annotated[int, typer.Option(help="Port of the SFTP server.", min=0, max=65535)] = 2222,
     host: Annotated[str, typer.Option(help="Address of the SFTP server.")] = "0.0.0.0",  # noqa: S104 -- meant to be reached
     database_url: Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://…")] = "sqlite:///sftp-ingest.db",
     as_json: JsonOption = False,
@@ -30,6 +30,9 @@ def init(
     """Make a home folder: configuration, host key, database. What is there already stays."""
     from sftp_ingest.intake import server  # asyncssh takes a moment that only this command and serve need
 
+    if any(each.exists() and not each.is_dir() for each in (folder, *folder.parents)):
+        raise ConfigError(f"{folder} cannot be a folder: a file is in its place")
+    database.check_url(database_url)
     os.umask(0o077)  # the database holds children's data, the configuration perhaps a password
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / config.FILE_NAME
@@ -67,8 +70,11 @@ def serve(config_path: ConfigOption = None) -> None:
 def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the configuration is sound, the districts' own rules among it, and what it comes to."""
     settings = config.load(config.locate(config_path))
-    for each in (settings.defaults, *settings.districts.values()):
-        _check_rules(each)
+    for where, each in (("defaults", settings.defaults), *((f"districts.{name}", each) for name, each in settings.districts.items())):
+        try:
+            _check_rules(each)
+        except ContractError as fault:
+            raise ContractError(f"{where}.contract: {fault}") from fault
     found = {
         "config": str(settings.file),
         "data": str(settings.data),

@@ -19,6 +19,7 @@ from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Counts, Delivery, District, FileShape, Roster, SyncReport, SyncRun
 from sftp_ingest.report import archive, compared, notify, pages, summary, text
+from sftp_ingest.report.summary import FixIt
 from sftp_ingest.store import database, ledger
 
 app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
@@ -57,10 +58,11 @@ def check(
     else:
         district, settings = shared.known(here.engine, against), here.config.settings(against)
     if contract is None:
-        return _tell(_planned(delivery, district, settings, here, strict=strict, fix_it=fix_it), html, as_json)
+        made = _planned(delivery, district, settings, here, strict=strict, fix_it=fix_it)
+        return _tell(made, html, as_json, fix_it=_checked(made, fix_it))
     after = _planned(delivery, district, replace(settings, contract=str(contract.resolve())), here, strict=strict, fix_it=fix_it)
     before = _planned(delivery, district, settings, here, strict=strict)
-    return _tell(after, html, as_json, before)
+    return _tell(after, html, as_json, before, _checked(after, fix_it))
 
 
 def sync(
@@ -93,7 +95,8 @@ def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bo
                 break
             progress("waiting for another run of the district")
             time.sleep(0.2)
-    _tell(runner.report_of(here.engine, run_id), html, as_json)
+    made = runner.report_of(here.engine, run_id)
+    _tell(made, html, as_json, fix_it=_fix_it(here, made))
 
 
 @app.callback()
@@ -132,7 +135,7 @@ def show(run: RunArgument, config_path: ConfigOption = None, as_json: JsonOption
     made = runner.report_of(here.engine, run)
     if as_json:
         return shared.print_json(summary.as_json(made))
-    text.render(made, shared.out)
+    text.render(made, shared.out, _fix_it(here, made))
     return None
 
 
@@ -141,7 +144,9 @@ def report(run: RunArgument, html: HtmlOption = None, zip: ZipOption = None, con
     here = shared.opened(config_path)
     made = runner.report_of(here.engine, run)
     if html is not None:
-        html.write_text(pages.html(made), encoding="utf-8")
+        beside = zip is not None and zip.resolve().parent == html.resolve().parent
+        lies = notify.beside(zip.name, runner.details_of(here.config, made)) if zip is not None and beside else _fix_it(here, made)
+        html.write_text(pages.html(made, lies), encoding="utf-8")
         shared.err.print(f"wrote {html}", highlight=False, soft_wrap=True)
     if zip is not None:
         details = runner.details_of(here.config, made)
@@ -151,8 +156,25 @@ def report(run: RunArgument, html: HtmlOption = None, zip: ZipOption = None, con
         return None
     if as_json:
         return shared.print_json(summary.as_json(made))
-    text.render(made, shared.out)
+    text.render(made, shared.out, _fix_it(here, made))
     return None
+
+
+def _fix_it(here: shared.Opened, made: SyncReport) -> FixIt | None:
+    """How an operator gets the details of a run that are kept."""
+    details = runner.details_of(here.config, made)
+    contents = archive.contents(details) if details else None
+    holds = archive.told(contents) if contents else ""
+    return FixIt(f"sftp-ingest report {made.run} --zip FILE writes {holds}.") if holds else None
+
+
+def _checked(made: SyncReport, folder: Path | None) -> FixIt | None:
+    """Where a check wrote its fix-it files, or how it would have."""
+    if folder is not None:
+        return FixIt(f"The fix-it files lie in {folder}.")
+    if not any(each.rejected for each in made.counts.values()):
+        return None
+    return FixIt("With --fix-it FOLDER, check also writes the rows that would be left out, as sent and with what to mend.")
 
 
 def _planned(
@@ -182,14 +204,14 @@ def _planned(
     )
 
 
-def _tell(made: SyncReport, html: Path | None, as_json: bool, before: SyncReport | None = None) -> None:
+def _tell(made: SyncReport, html: Path | None, as_json: bool, before: SyncReport | None = None, fix_it: FixIt | None = None) -> None:
     """Print the report, and where there is one under other rules what differs from it; the exit code is the report's."""
     if html is not None:
-        html.write_text(pages.html(made), encoding="utf-8")
+        html.write_text(pages.html(made, fix_it), encoding="utf-8")
     if as_json:
         shared.print_json(summary.as_json(made) | (compared.as_json(before, made) if before else {}))
     else:
-        text.render(made, shared.out)
+        text.render(made, shared.out, fix_it)
         if before is not None:
             compared.render(before, made, shared.out)
     if made.outcome in _UNHAPPY:

@@ -69,7 +69,7 @@ def check_key(line: str) -> None:
     try:
         asyncssh.import_public_key(line)
     except asyncssh.KeyImportError as fault:
-        raise ConfigError("a line of the key file is not an OpenSSH public key") from fault
+        raise ConfigError("this is not an OpenSSH public key") from fault
 
 
 async def listen(config: Config, lookup: Lookup, on_activity: Callable[[str], None]) -> Listener:
@@ -102,8 +102,10 @@ class Listener:
         server = self.config.server
         try:
             key = asyncssh.read_private_key(self.config.host_key)
-        except (OSError, asyncssh.KeyImportError) as fault:
-            raise ConfigError(f"server.host_key: {self.config.host_key} cannot be read; `sftp-ingest init` makes one") from fault
+        except OSError as fault:
+            raise ConfigError(f"server.host_key: {self.config.host_key} cannot be read: {fault.strerror}") from fault
+        except asyncssh.KeyImportError as fault:
+            raise ConfigError(f"server.host_key: {self.config.host_key} is not a private key; move it away, and `sftp-ingest init` makes another") from fault
         self.config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_parts(self.config.homes)
         try:

@@ -36,6 +36,7 @@ _BLANKS = "\\s\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE
 _FORMULA = f"^([\t\r\n]|[{_BLANKS}]*[{_STARTS}])"
 _INNER_FORMULA = f'([;\t\r\n][{_BLANKS}"]*)([{_STARTS}])'
 _ROWS_AT_ONCE = 10_000
+_FINDING_FILES = ("errors.csv", "warnings.csv")
 _FINDING_COLUMNS = ("code", "severity", "title", "file", "column", "count", "first lines", "values", "read as", "hint", "advice")
 _OURS = re.compile(r"run-(?P<run>\d+)\.zip")
 
@@ -115,6 +116,18 @@ def contents(path: Path) -> Mapping[str, Any] | None:
             return told
     except (OSError, zipfile.BadZipFile, KeyError, ValueError):
         return None
+
+
+def told(contents: Mapping[str, Any]) -> str:
+    """What the details hold, for people: "70 rows that were left out, as sent and with what to mend; all findings; every change"."""
+    members = contents["members"]
+    rows = sum(each["records"] for name, each in members.items() if name.startswith(REJECTED))
+    parts = [f"{rows:,} {'row that was' if rows == 1 else 'rows that were'} left out, as sent and with what to mend"] if rows else []
+    if not members.keys().isdisjoint(_FINDING_FILES):
+        parts.append("all findings")
+    if any(name not in _FINDING_FILES and not name.startswith(REJECTED) for name in members):
+        parts.append("every change")
+    return "; ".join(parts)
 
 
 def complete(path: Path, details: Path | None, more: Mapping[str, str]) -> None:

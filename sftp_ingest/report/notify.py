@@ -12,6 +12,7 @@ import structlog
 
 from sftp_ingest.model import SyncReport
 from sftp_ingest.report import archive, pages, receipt, summary, text
+from sftp_ingest.report.summary import FixIt
 
 FOLDER = "reports"
 KEPT_RUNS = 60
@@ -32,12 +33,11 @@ def leave_in_home(report: SyncReport, home: Path, details: Path | None = None) -
     folder.mkdir(mode=0o755, exist_ok=True)
     moment = (report.finished_at or report.received_at or datetime.now(UTC)).astimezone(UTC)
     stem = f"{moment:%Y%m%dT%H%M%S}-{'check' if report.run is None else f'run-{report.run}'}"
-    page = pages.html(report)
     latest = "latest-preview" if report.preview else "latest"
-    told = _leave_details(report, page, folder, (stem, latest), details)
+    told, fix_it = _leave_details(report, folder, (stem, latest), details)
     forms = {
-        ".html": page,
-        ".txt": text.plain(report),
+        ".html": pages.html(report, fix_it),
+        ".txt": text.plain(report, fix_it),
         "-receipt.json": told,
         ".json": _json(summary.as_json(report)),
     }
@@ -46,7 +46,7 @@ def leave_in_home(report: SyncReport, home: Path, details: Path | None = None) -
             with archive.whole(folder / f"{name}{ending}", 0o644) as file:
                 file.write(content.encode("utf-8", errors="replace"))
     _prune(folder)
-    _log.info("report_left", district=report.district, run=report.run, outcome=report.outcome)
+    _log.info("report_left", district=report.district, run=report.run, outcome="previewed" if report.preview else report.outcome)
     return folder / f"{stem}.html"
 
 
@@ -57,21 +57,30 @@ def is_left(run: int, home: Path) -> bool:
 
 def in_one_zip(report: SyncReport, path: Path, details: Path | None) -> str:
     """Write the zip with the report, its receipt and the run's details; returns the receipt. Raises OSError where the disk says no."""
-    return _zip(report, pages.html(report), path, details)
+    return _zip(report, path, details)
 
 
-def _leave_details(report: SyncReport, page: str, folder: Path, names: tuple[str, str], details: Path | None) -> str:
-    """Leave the zip and the rejected rows, or where the disk has no room for them, none of an earlier night; returns the receipt."""
+def beside(name: str, details: Path | None) -> FixIt | None:
+    """Where the details lie that were written as the zip `name` beside the report; None where there are none."""
+    contents = archive.contents(details) if details else None
+    holds = archive.told(contents) if contents else ""
+    return FixIt(f"In the zip beside this report: {holds}.", name) if holds else None
+
+
+def _leave_details(report: SyncReport, folder: Path, names: tuple[str, str], details: Path | None) -> tuple[str, FixIt | None]:
+    """Leave the zip and the rejected rows, or where the disk has no room for them, none of an earlier night; returns the receipt, and where they lie."""
     stem, latest = names
     loose: set[str] = set()
+    fix_it: FixIt | None = None
     try:
-        told = _zip(report, page, folder / f"{stem}.zip", details)
+        told = _zip(report, folder / f"{stem}.zip", details)
         if details is not None:
             for name, content in archive.rejected(details):
                 loose.add(f"{latest}-{name}")
                 with archive.whole(folder / f"{latest}-{name}") as file:
                     file.writelines(content)
         _link(folder / f"{stem}.zip", folder / f"{latest}.zip")
+        fix_it = beside(f"{stem}.zip", details)
     except OSError as fault:
         _log.error("details_not_left", district=report.district, run=report.run, error=fault.strerror)
         told = _json(receipt.make(report, None, None))
@@ -81,11 +90,14 @@ def _leave_details(report: SyncReport, page: str, folder: Path, names: tuple[str
     for path in folder.glob(f"{latest}-{archive.REJECTED}*.csv"):
         if path.name not in loose:
             path.unlink(missing_ok=True)
-    return told
+    return told, fix_it
 
 
-def _zip(report: SyncReport, page: str, path: Path, details: Path | None) -> str:
-    told = _json(receipt.make(report, archive.contents(details) if details else None, path.name if details else None))
+def _zip(report: SyncReport, path: Path, details: Path | None) -> str:
+    contents = archive.contents(details) if details else None
+    told = _json(receipt.make(report, contents, path.name if details else None))
+    holds = archive.told(contents) if contents else ""
+    page = pages.html(report, FixIt(f"The other files of this archive: {holds}.") if holds else None)
     archive.complete(path, details, {"report.html": page, "receipt.json": told})
     return told
 

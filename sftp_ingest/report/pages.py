@@ -13,11 +13,15 @@ from statistics import median_low
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sftp_ingest.model import Counts, Outcome, SyncReport, SyncRun
-from sftp_ingest.report import summary
+from sftp_ingest.report import receipt, summary
+from sftp_ingest.report.summary import FixIt
 
 MOST_CAUSES = 100
 MOST_NIGHTS = 30
-COLUMNS = ("rows", "existing", "created", "updated", "moved", "deactivated", "reactivated", "unchanged", "rejected", "waiting")
+COLUMNS = ("rows", "existing", "created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting", "unchanged")
+SPARE = ("existing", "unchanged")
+"""Columns that a phone does not show, so that what is left out or waits needs no scrolling."""
+
 PICTURED = ("students", "enrollments")
 """Two pictures, people and their classes: one scale for both would drown the people."""
 
@@ -77,15 +81,17 @@ class Picture:
     ticks: tuple[tuple[float, int], ...]
 
 
-def html(report: SyncReport) -> str:
-    """The page as text, to be written or served as UTF-8."""
+def html(report: SyncReport, fix_it: FixIt | None = None) -> str:
+    """The page as text, to be written or served as UTF-8. `fix_it` says where the details lie as files."""
     causes = summary.told(report)
     head, _, rest = report.verdict.partition(": ")
     longest = max(report.seconds.values(), default=0) or 1
     return _ENVIRONMENT.get_template("report.html.j2").render(
         report=report,
         head=head,
-        rest=rest,
+        rest=rest[:1].upper() + rest[1:] if report.preview else rest,
+        step=receipt.next_step(report),
+        fix_it=fix_it,
         tone=summary.tone(report),
         heading=_heading(report),
         entities=summary.entities(report),
@@ -94,6 +100,7 @@ def html(report: SyncReport) -> str:
         further=max(len(causes) - MOST_CAUSES, 0),
         hold_open=summary.is_open(report),
         hold_advice=summary.hold_advice(report),
+        hold_command=summary.hold_command(report),
         waiting=summary.waiting(report.hold) if report.hold else "",
         left_out_advice=summary.LEFT_OUT_ADVICE if any(each.severity == "reject" for each in causes) else "",
         pictures=pictures(report),
@@ -197,4 +204,4 @@ _ENVIRONMENT = Environment(
     keep_trailing_newline=True,
 )
 _ENVIRONMENT.filters.update(number="{:,}".format, utc=_utc, size=_size, digest=_digest, shown=summary.shown)
-_ENVIRONMENT.globals.update(WIDTH=WIDTH, HEIGHT=HEIGHT, LEFT=LEFT, RIGHT=RIGHT, TOP=TOP, BASE=BASE)
+_ENVIRONMENT.globals.update(WIDTH=WIDTH, HEIGHT=HEIGHT, LEFT=LEFT, RIGHT=RIGHT, TOP=TOP, BASE=BASE, SPARE=SPARE)

@@ -29,6 +29,24 @@ def action(report: SyncReport) -> Action:
     return "wait" if summary.is_open(report) else "none"
 
 
+def next_step(report: SyncReport) -> str:
+    """The same in a sentence for people; nothing where nothing is to be done."""
+    sent = report.run is not None and not report.preview
+    match action(report):
+        case "resend":
+            return "Mend the files as told below, and send all of them again." if sent else "Mend the files as told below before you send them."
+        case "correct" if sent and summary.is_open(report):
+            return "Mend the rows that were left out for the next night; the part that waits is up to us."
+        case "correct" if sent:
+            return "Mend the rows that were left out for the next night; nothing has to be sent again now."
+        case "correct":
+            return "Mend the rows as told below before you send them; as they are, they would be left out."
+        case "wait" if sent:
+            return "Nothing has to be sent again; what comes next is up to us."
+        case _:
+            return ""
+
+
 def make(report: SyncReport, contents: Mapping[str, Any] | None, details: str | None) -> dict[str, Any]:
     """The receipt as plain JSON values: times in ISO 8601 and UTC, sizes in bytes. No cell of a person is in it.
 

@@ -14,7 +14,7 @@ from sftp_ingest.model import ENTITIES, OPERATIONS, Cause, Counts, Delivery, Dis
 Tone = Literal["good", "calm", "attention", "bad"]
 """How a report may look: only *good* is ever green."""
 
-HOLD_ADVICE = "A person releases or discards it: sftp-ingest holds list"
+HOLD_ADVICE = "A person on our side looks at it, then releases or discards it:"
 LEFT_OUT_ADVICE = "A row that is left out is never a removal: a record that is already known keeps its last good values."
 
 _APPLIED: tuple[Outcome, ...] = ("successful", "unchanged", "on_hold")
@@ -30,6 +30,14 @@ _TONES: Mapping[Outcome, Tone] = {
     "refused": "bad",
     "failed": "bad",
 }
+
+
+@dataclass(frozen=True)
+class FixIt:
+    """Where a run's details lie as files, in a sentence; `zip` is their archive where it lies beside the report."""
+
+    sentence: str
+    zip: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ def make(
     counts: Mapping[str, Counts],
     hold: Hold | None,
     hold_state: str = "",
+    hold_number: int | None = None,
     seconds: Mapping[str, float] = {},
     history: Sequence[SyncRun] = (),
 ) -> SyncReport:
@@ -93,6 +102,7 @@ def make(
         history=tuple(nights.values()),
         error=run.error if run else "",
         preview=preview,
+        hold_number=hold_number,
     )
 
 
@@ -119,6 +129,7 @@ def as_json(report: SyncReport) -> dict[str, Any]:
             "scope": dict(report.hold.scope),
             "digest": report.hold.digest,
             "state": report.hold_state,
+            "number": report.hold_number,
         },
         "seconds": dict(report.seconds),
         "error": report.error,
@@ -155,7 +166,16 @@ def hold_advice(report: SyncReport) -> str:
     """What a person does about the hold, or what became of it."""
     if report.preview:
         return "Nothing waits: this was a preview. Sent for good, it would wait for a person."
+    if report.run is None:
+        return "Nothing waits: this was a check. Sent for good, it would wait for a person."
     return HOLD_ADVICE if is_open(report) else f"This hold is {report.hold_state}; nothing of it waits any more."
+
+
+def hold_command(report: SyncReport) -> str:
+    """What the person types who decides about the hold; nothing where there is nothing to decide."""
+    if report.run is None or report.preview or not is_open(report):
+        return ""
+    return "sftp-ingest holds list" if report.hold_number is None else f"sftp-ingest holds show {report.hold_number}"
 
 
 def waiting(hold: Hold) -> str:
@@ -308,9 +328,16 @@ def _told(cause: Cause, group: _Group, *, done: bool) -> Told:
         places=tuple(_place(each) for each in group.roots),
         effect=_effect(cause, done=done),
         follows=tuple(f"{each.title}: {_place(each)}" for each in group.followers),
-        hint=" ".join(dict.fromkeys(f"{shown(each.hint, 400).rstrip('.')}." for each in group.roots if each.hint)),
+        hint=_hints(group.roots),
         advice=root.advice,
     )
+
+
+def _hints(roots: Sequence[Finding]) -> str:
+    """The hints as sentences, each once; one that another begins with says nothing more."""
+    hints = list(dict.fromkeys(shown(each.hint, 400).rstrip(".") for each in roots if each.hint))
+    told = [each for each in hints if not any(other.startswith(f"{each};") for other in hints)]
+    return " ".join(f"{each[0].upper() if each.split(' ', 1)[0].isalpha() else each[0]}{each[1:]}." for each in told)
 
 
 def _effect(cause: Cause, *, done: bool) -> str:

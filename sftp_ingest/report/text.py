@@ -14,8 +14,8 @@ from rich.text import Text
 
 from sftp_ingest.findings import Severity
 from sftp_ingest.model import Counts, Hold, SyncReport
-from sftp_ingest.report import summary
-from sftp_ingest.report.summary import Tone
+from sftp_ingest.report import receipt, summary
+from sftp_ingest.report.summary import FixIt, Tone
 
 WIDTH = 100
 MOST_CAUSES = 25
@@ -25,10 +25,12 @@ _COLOURS: Mapping[Tone, str] = {"good": "green", "calm": "cyan", "attention": "y
 _LABELS: Mapping[Severity, tuple[str, str]] = {"refuse": ("REFUSED", "bold red"), "reject": ("LEFT OUT", "bold yellow"), "warn": ("WARNING", "bold cyan")}
 
 
-def render(report: SyncReport, console: Console) -> None:
-    """Print the report: the verdict, what changed, what waits, and what to mend."""
+def render(report: SyncReport, console: Console, fix_it: FixIt | None = None) -> None:
+    """Print the report: the verdict, what comes next, what changed, what waits, what to mend, and where it lies as files."""
     head, _, rest = report.verdict.partition(": ")
     console.print(Text.assemble((head, f"bold {_COLOURS[summary.tone(report)]}"), ": ", (rest, "bold")))
+    if step := receipt.next_step(report):
+        console.print(Text(f"→ {step}", style="italic"))
     console.print(Text(_origin(report), style="dim"))
     if report.error:
         console.print(Text(summary.shown(report.error, 500), style="red"))
@@ -38,17 +40,22 @@ def render(report: SyncReport, console: Console) -> None:
     if report.hold is not None:
         _print_hold(report, report.hold, console)
     _print_causes(report, console)
+    if fix_it is not None:
+        console.print()
+        console.print(Text(f"{fix_it.sentence}{f' {fix_it.zip}' if fix_it.zip else ''}"))
 
 
-def plain(report: SyncReport) -> str:
+def plain(report: SyncReport, fix_it: FixIt | None = None) -> str:
     """The same without colour, no line longer than 100 columns, ending with a line break."""
     page = io.StringIO()
-    render(report, Console(file=page, width=WIDTH, color_system=None, force_terminal=False, force_interactive=False, force_jupyter=False, legacy_windows=False))
+    console = Console(file=page, width=WIDTH, color_system=None, force_terminal=False, force_interactive=False, force_jupyter=False, legacy_windows=False)
+    render(report, console, fix_it)
     return "".join(f"{line.rstrip()}\n" for line in page.getvalue().splitlines())
 
 
 def _origin(report: SyncReport) -> str:
-    parts = [f"{summary.shown(report.district_name)} ({report.district})"]
+    name = summary.shown(report.district_name)
+    parts = [name if name == report.district else f"{name} ({report.district})"]
     if report.run is not None:
         parts.append(f"run {report.run}")
     if report.delivery:
@@ -90,7 +97,7 @@ def _print_hold(report: SyncReport, hold: Hold, console: Console) -> None:
         console.print(Padding(Text(f"{summary.shown(reason.sentence, 400)}."), (0, 0, 0, 2)))
     if hold.scope:
         console.print(Padding(Text(f"In all: {summary.waiting(hold)}."), (0, 0, 0, 2)))
-    console.print(Padding(Text(summary.hold_advice(report)), (0, 0, 0, 2)))
+    console.print(Padding(Text(f"{summary.hold_advice(report)} {summary.hold_command(report)}".rstrip()), (0, 0, 0, 2)))
 
 
 def _print_causes(report: SyncReport, console: Console) -> None:

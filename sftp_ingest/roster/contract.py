@@ -232,8 +232,12 @@ def toml_of(path: Path, digest: Digest) -> dict[str, Any]:
         text = path.read_bytes()
         digest.update(text)
         return tomllib.loads(text.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        raise ContractError(f"{path.parent.name}/{path.name} cannot be read: {fault}") from fault
+    except OSError as fault:
+        raise ContractError(f"{path.parent.name}/{path.name} cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise ContractError(f"{path.parent.name}/{path.name} is not text in UTF-8 (byte {fault.start + 1})") from fault
+    except tomllib.TOMLDecodeError as fault:
+        raise ContractError(f"{path.parent.name}/{path.name} is not TOML: {fault}") from fault
 
 
 def check_pattern(pattern: str, where: str) -> None:

@@ -39,7 +39,7 @@ _FAULTS = (
     ("SQLITE_CANTOPEN", "the database file cannot be opened", False),
     ("SQLITE_READONLY", "the database may be read but not written", False),
     ("SQLITE_CORRUPT", "the database file is damaged", False),
-    ("SQLITE_NOTADB", "the file is not a SQLite database", False),
+    ("SQLITE_NOTADB", "the file that database.url names is not a SQLite database", False),
     ("SQLITE_CONSTRAINT_PRIMARYKEY", "someone else wrote the same record first", True),
     ("SQLITE_CONSTRAINT_UNIQUE", "someone else wrote the same record first", True),
     ("SQLITE_CONSTRAINT", "a value breaks a rule of its table", False),
@@ -61,17 +61,23 @@ _FAULTS = (
 
 def open_engine(url: str) -> Engine:
     """An engine for `sqlite:///file` or `postgresql://…`; nothing is connected yet. Raises ConfigError for any other URL, StoreError without a folder."""
+    parsed = check_url(url)
+    if parsed.drivername.startswith("sqlite"):
+        return _open_sqlite(parsed)
+    # The encoding is said aloud because COPY is given bytes: those are UTF-8 whatever the database was made with.
+    return create_engine(parsed.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True, connect_args={"client_encoding": "utf8"})
+
+
+def check_url(url: str) -> URL:
+    """The URL in its parts. Raises ConfigError where it is none, or none of a database that is known here."""
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise ConfigError("database.url is not a database URL, such as sqlite:////srv/sftp-ingest.db or postgresql://user@host/name") from None
     kind = parsed.drivername.partition("+")[0]
-    if kind == "sqlite":
-        return _open_sqlite(parsed)
-    if kind in ("postgresql", "postgres"):
-        # The encoding is said aloud because COPY is given bytes: those are UTF-8 whatever the database was made with.
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True, connect_args={"client_encoding": "utf8"})
-    raise ConfigError(f"database.url begins with {kind}; sqlite and postgresql are known")
+    if kind not in ("sqlite", "postgresql", "postgres"):
+        raise ConfigError(f"database.url begins with {kind}; sqlite and postgresql are known")
+    return parsed
 
 
 def _open_sqlite(url: URL) -> Engine:

@@ -80,7 +80,10 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     ("line", "key"),
     [
         ("[server]\nprot = 22", "server.prot"),
+        ("[server]\nport = 65536", "server.port"),
         ("[defaults]\nstrict = 1", "defaults.strict"),
+        ("[defaults.limits]\nremoved_share = 10", "defaults.limits.removed_share"),
+        ('[districts.x]\ncontract = "nowhere"', "districts.x.contract"),
         ("[districts.x]\nlimits = 3", "districts.x.limits"),
         ("[x", "TOML"),
     ],
@@ -91,6 +94,28 @@ def test_a_wrong_configuration_ends_with_2_and_names_the_key(tmp_path: Path, lin
     assert done.returncode == 2
     assert key in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_init_with_a_wrong_argument_makes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for arguments in (("file",), ("file/house",), ("house", "--port", "65536"), ("house", "--database-url", "nonsense")):
+        done = run_command("init", *arguments, cwd=tmp_path)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), arguments
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_the_machine_refuses_is_told_in_a_sentence_with_its_path(tmp_path: Path, good: Path) -> None:
+    for arguments in (("init", "/proc/house"), ("check", str(good), "--html", "/proc/page.html")):
+        done = run_command(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+        assert done.stderr.startswith(f"sftp-ingest: {arguments[-1]}: ")
+
+
+def test_a_wrong_line_of_a_key_file_is_named(home: Home) -> None:
+    (home.folder / "keys.pub").write_text("# ours\n\nssh-ed25519 nonsense\n", encoding="utf-8")
+    home.add("lincoln")
+    done = run_command("districts", "add-key", "lincoln", "keys.pub", cwd=home.folder)
+    assert (done.returncode, done.stderr) == (2, "sftp-ingest: keys.pub, line 3: this is not an OpenSSH public key\n")
 
 
 def test_without_a_configuration_the_command_says_how_to_make_one(tmp_path: Path) -> None:

@@ -243,6 +243,10 @@ def test_the_home_has_the_zip_and_the_rejected_rows_until_there_are_none(tmp_pat
     files["students"][1]["Last_name"] = ""
     notify.leave_in_home(report_of(), tmp_path, packed(details_of(tmp_path / "a", files), tmp_path))
     reports = tmp_path / "reports"
+
+    def told(name: str) -> str:
+        return (reports / name).read_text(encoding="utf-8")
+
     found = content(reports / "latest.zip")
     assert [row["Student_id"] for row in found["rejected-students.csv"]] == ["0002"]
     loose = (reports / "latest-rejected-students.csv").read_bytes().decode("utf-8-sig")
@@ -252,7 +256,14 @@ def test_the_home_has_the_zip_and_the_rejected_rows_until_there_are_none(tmp_pat
         assert json.loads(opened.read("receipt.json")) == json.loads((reports / "latest-receipt.json").read_text(encoding="utf-8"))
         assert opened.testzip() is None
 
+    for name in ("latest.html", "20261130T020500-run-7.html"):
+        assert "left out, as sent and with what to mend; " in told(name)
+        assert '<a href="20261130T020500-run-7.zip" download>' in told(name)
+    assert "20261130T020500-run-7.zip" in told("latest.txt")
+    assert "run-8.zip" not in told("latest.txt")
+
     notify.leave_in_home(report_of(run=run_of(8)), tmp_path, packed(details_of(tmp_path / "b", small()), tmp_path, 8))
+    assert "left out, as sent" not in told("latest.html")
     assert not list(reports.glob("latest-rejected-*"))
     assert "rejected-students.csv" not in content(reports / "latest.zip")
 
@@ -271,6 +282,7 @@ def test_a_full_disk_costs_the_details_and_not_the_report(tmp_path: Path, monkey
     reports = tmp_path / "reports"
     told = json.loads((reports / "latest-receipt.json").read_text(encoding="utf-8"))
     assert (told["run"], told["details"]) == (8, None)
+    assert "Fix-it files" not in (reports / "latest.html").read_text(encoding="utf-8")
     assert not (reports / "latest.zip").exists()  # that of the night before would be taken for this one's
     assert not list(reports.glob("latest-rejected-*"))
     assert notify.is_left(8, tmp_path)

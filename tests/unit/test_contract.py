@@ -351,7 +351,7 @@ WRONG = [
     ({"students": "fields = 3"}, "students.toml: fields must be entries that begin with [[fields]]"),
     ({"students": "[[field]]"}, "students.toml: the key field is unknown; fields may be meant; known are fields, checks"),
     ({"students": "core = false"}, "students.toml: the key core is unknown"),
-    ({"students": "[[fields]"}, "students.toml cannot be read"),
+    ({"students": "[[fields]"}, "students.toml is not TOML"),
     ({"students": fields("")}, "students.toml: an entry under fields has no name"),
     ({"students": fields("name = 3")}, "fields: name must be text"),
     ({"students": fields('name = "Last_nam"')}, 'Last_nam is no column of students.csv; a new one needs to = "ext.…"; last_name may be meant'),

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sftp_ingest.findings import CATALOGUE, Finding, Reading, finding
 from sftp_ingest.model import Counts, DeliveredFile, Delivery, District, Hold, HoldReason, Outcome, SyncReport, SyncRun
-from sftp_ingest.report import notify, pages, summary, text
+from sftp_ingest.report import notify, pages, receipt, summary, text
 
 NIGHT = datetime(2026, 11, 23, 2, 5, tzinfo=UTC)
 DISTRICT = District("lincoln", "Lincoln Unified", NIGHT)
@@ -316,8 +316,34 @@ def test_the_plain_text_leaves_out_what_has_nothing_to_say() -> None:
     assert re.search(r"^students +1,010 +1,000 +12 +3 +2 +5$", page, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "code", "step"),
+    [
+        ("refused", "file_cut", "Mend the files as told below, and send all of them again."),
+        ("successful", "value_missing", "Mend the rows that were left out for the next night; nothing has to be sent again now."),
+        ("failed", "", "Nothing has to be sent again; what comes next is up to us."),
+        ("successful", "row_blank", ""),
+    ],
+)
+def test_the_report_says_what_comes_next(outcome: Outcome, code: str, step: str) -> None:
+    report = report_of(outcome, *([finding(code, "students.csv")] if code else []))
+    assert receipt.next_step(report) == step
+    assert step in " ".join(text.plain(report).split())
+    assert ('class="next"' in pages.html(report)) == bool(step)
+
+
+def test_a_hint_that_another_begins_with_is_told_once() -> None:
+    hints = ("0012 is known; 4 of 4 unknown ids are", "0012 is known", "the header says so")
+    found = [replace(finding("school_unknown", f"{place}.csv", values=["12"]), hint=hint) for place, hint in enumerate(hints)]
+    assert summary.told(report_of("successful", *found))[0].hint == "0012 is known; 4 of 4 unknown ids are. The header says so."
+
+
 def test_the_hold_tells_a_person_what_to_do_until_it_is_decided() -> None:
-    assert "A person releases or discards it: sftp-ingest holds list" in text.plain(report_of("on_hold", hold=HOLD, hold_state="open"))
+    held = report_of("on_hold", hold=HOLD, hold_state="open")
+    for told in (" ".join(text.plain(held).split()), _Page(pages.html(held)).words):
+        assert "A person on our side looks at it, then releases or discards it: sftp-ingest holds list" in told
+    assert "sftp-ingest holds show 12" in text.plain(replace(held, hold_number=12))
+    assert "sftp-ingest" not in text.plain(replace(held, run=None)).partition("Waiting for a person")[2]  # a check leaves no hold to decide about
     decided = text.plain(report_of("on_hold", hold=HOLD, hold_state="discarded"))
     assert "This hold is discarded" in decided
     assert "releases or discards" not in decided
