@@ -3,7 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench lock clean
+PEERS := benchmarks/.peers
+SIZE ?= M
+ROUNDS ?= 3
+
+.PHONY: demo test check bench lock lock-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py demo-home
@@ -14,8 +18,17 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/nights.py
+# Ours, floors and peers side by side: SIZE is M, L or XL, or S to try it; ONLY=nights or ONLY=reading prints one half.
+bench: $(VENV)/.installed $(PEERS)/.installed
+	@command -v sqlite3 > /dev/null || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -qy sqlite3; } \
+		|| { echo "The program sqlite3 is missing: apt-get install sqlite3"; exit 2; }
+	$(BIN)/python -m benchmarks --size $(SIZE) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))
+
+# The peers have an environment of their own.
+$(PEERS)/.installed: benchmarks/peers.lock $(VENV)/.installed
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.lock
+	@touch $@
 
 # Debian splits venv from Python; where it is missing and this is root, it is installed.
 $(VENV)/.installed: requirements.lock setup.cfg
@@ -33,5 +46,12 @@ lock:
 	build/lock/bin/python -m pip install --quiet --editable '.[test]'
 	build/lock/bin/python -m pip freeze --all --exclude-editable | grep -v "^pip==" > requirements.lock
 
+# The same for the peers; what they share with us, such as pandas and pyarrow, they have in our versions.
+lock-peers:
+	$(PYTHON) -m venv build/lock-peers
+	build/lock-peers/bin/python -m pip install --quiet -c requirements.lock 'dlt[postgres]' frictionless matplotlib pandas 'psycopg[binary]' pyarrow SQLAlchemy sqlite-utils
+	{ echo "# The exact versions that \`make bench\` installs for the peers; written by \`make lock-peers\`."; \
+		build/lock-peers/bin/python -m pip freeze --all | grep -v "^pip=="; } > benchmarks/peers.lock
+
 clean:
-	rm -rf $(VENV) build dist demo-home *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist demo-home *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

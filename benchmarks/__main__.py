@@ -1,0 +1,42 @@
+"""Measures all contenders of a size in turns, prints the table, and writes it with JSON and a picture to `benchmarks/results`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks import districts, nights, reading, results
+from benchmarks.measure import PEERS_PYTHON, ROOT, Case, take_turns
+
+
+def main() -> None:
+    """Measure, print and write."""
+    asked = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    asked.add_argument("--size", choices=districts.SIZES, default="M")
+    asked.add_argument("--rounds", type=int, default=3, help="how many turns each contender has; fewer than three are only for trying")
+    asked.add_argument("--only", choices=("nights", "reading"), help="one of the two families; then nothing is written")
+    options = asked.parse_args()
+    students = districts.SIZES[options.size]
+    with tempfile.TemporaryDirectory(prefix="sftp-ingest-bench-") as folder, ExitStack() as open_until_done:
+        scratch = Path(folder)
+        warm = districts.make(scratch / "warm", 50) / "night-1"
+        made = districts.make(scratch / "nights", students, 2)
+        cases: list[Case] = []
+        if options.only != "reading":
+            cases += nights.cases(open_until_done.enter_context(nights.scene(scratch, made)), warm)
+        if options.only != "nights":
+            cases += reading.cases(scratch, students, made / "night-1", warm)
+        rows = take_turns(cases, options.size, options.rounds, lambda line: print(line, file=sys.stderr, flush=True))
+        found = results.told(rows, options.size, students, options.rounds, districts.rows(made / "night-1"))
+    print(results.table(found))
+    if not options.only:
+        written = results.write(ROOT / "benchmarks" / "results", found)
+        subprocess.run([PEERS_PYTHON, "-m", "benchmarks.plot", str(written)], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What ours does on a night, as the daemon's process for a run does it: copy in, claim, sync, report; and its reading alone.
+
+Not in it is SFTP. The copy of the files, which a delivery by SFTP does not need, is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.contender import Told, be_one
+
+
+def sync(home: str, district: str, folder: str) -> Iterator[Told | None]:
+    """A whole run, in a database that may hold the nights before; told are its own stages, and what was outside them."""
+    from sftp_ingest import config, runner
+    from sftp_ingest import sync as _sync  # noqa: F401 - as the daemon's fork server has it loaded
+    from sftp_ingest.intake import inbox
+    from sftp_ingest.logs import set_up_logging
+    from sftp_ingest.store import database, ledger
+
+    settings = config.load(Path(home) / "sftp-ingest.toml")
+    set_up_logging(settings.log_format, quiet=True)
+    engine = database.open_engine(settings.database_url)
+    database.check(engine)
+    yield None
+    begun = time.perf_counter()
+    delivery = inbox.copy_in(Path(folder), settings.deliveries, district, datetime.now(UTC))
+    run_id = ledger.record(engine, delivery, datetime.now(UTC))
+    copied = time.perf_counter() - begun
+    claimed = ledger.claim(engine, runner.me(), datetime.now(UTC), run=run_id)
+    if claimed is None or runner.execute(settings, engine, claimed) not in ("successful", "unchanged"):
+        raise SystemExit(f"the run did not come to a good end: {ledger.run(engine, run_id)}")
+    closed = ledger.run(engine, run_id)
+    assert closed is not None
+    seconds = time.perf_counter() - begun
+    yield Told({"copy in": copied, **closed.seconds, "other": seconds - copied - sum(closed.seconds.values())})
+
+
+def read(folder: str, warm: str) -> Iterator[Told | None]:
+    """What a run does before it compares: load, validate, every finding with its lines."""
+    from sftp_ingest.intake import inbox
+    from sftp_ingest.roster import contract, loader, validator
+
+    def once(night: str) -> int:
+        rules = contract.keeping(contract.load(), ())
+        now = datetime.now(UTC)
+        verdict = validator.validate(loader.load(inbox.as_delivery(Path(night), now), rules), rules, today=now.date())
+        return sum(each.count for each in verdict.findings)
+
+    once(warm)
+    yield None
+    yield Told(found=once(folder))
+
+
+def plain_pandera(folder: str, warm: str) -> Iterator[Told | None]:
+    """The contract's required cells, patterns, keys and references as anybody would write them: a peer, here as it needs the contract.
+
+    pandas text columns read by pandas' own parser, one schema a file, `isin` for references, all failures collected. It reports failures
+    without the file's line numbers, skips lines of the wrong length without a word, and guesses no encoding, header or spelling.
+    """
+    import pandas as pd
+    import pandera.pandas as pa
+
+    from sftp_ingest.roster import contract, values
+
+    rules = contract.keeping(contract.load(), ())
+
+    def once(night: str) -> int:
+        ids: dict[str, set[str]] = {}
+        failures = 0
+        for name in ("schools", "teachers", "staff", "students", "sections", "enrollments"):
+            table = rules.tables[name]
+            frame = pd.read_csv(Path(night) / f"{name}.csv", dtype=str, keep_default_na=False, on_bad_lines="skip")
+            columns = {}
+            for each in table.fields:
+                if each.name not in frame.columns:
+                    continue
+                checks = [pa.Check.str_length(min_value=1)] if each.required else []
+                pattern = each.pattern or values.PATTERNS.get(each.type, "")
+                if pattern:
+                    checks.append(pa.Check.str_matches(rf"^(?:{pattern})?$"))
+                checks += [pa.Check.isin(ids[of.table]) for of in table.references if of.column == each.column and not of.optional and of.table in ids]
+                columns[each.name] = pa.Column(str, checks, unique=each.unique)
+            try:
+                pa.DataFrameSchema(columns).validate(frame, lazy=True)
+            except pa.errors.SchemaErrors as faults:
+                failures += len(faults.failure_cases)
+            if len(table.key) == 1:
+                ids[name] = set(frame[next(each.name for each in table.fields if each.column == table.key[0])])
+        return failures
+
+    once(warm)
+    yield None
+    yield Told(found=once(folder))
+
+
+if __name__ == "__main__":
+    be_one({"sync": sync, "read": read, "plain pandera": plain_pandera})
