@@ -116,7 +116,7 @@ class Frames:
     `unread` holds, per table, the keys of rows that could not be read into the frame (see `Verdict.seen`), each under its line;
     `rows` counts all rows of the file that hold anything; `shapes` and `faulty`, the lines of the unread rows, are by file name, as the
     contract spells it. `gone` has the shapes of optional files that were sent before and not tonight, by table.
-    `aside` is what a format's own reading notes for its assembler, passed on as it is; `partial` are the files that tell only changes.
+    `aside` is what a format's own reading notes for its assembler, passed on as it is.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -127,7 +127,6 @@ class Frames:
     gone: Mapping[str, FileShape] = field(default_factory=dict)
     faulty: Mapping[str, Rejections] = field(default_factory=dict)
     aside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    partial: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
-import pyarrow as pa
 import structlog
 from sqlalchemy import Engine
 
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
-from sftp_ingest.findings import Finding, refuses
+from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, drift, files, fixit, formats, holds, loader, overlay, validator
+from sftp_ingest.roster import arrow, contract, derive, diff, drift, files, fixit, formats, holds, loader, overlay, references, validator
 from sftp_ingest.store import database, ledger, rosters, upserter
 
 log = structlog.get_logger()
@@ -28,12 +27,6 @@ Progress = Callable[[str], None]
 
 Attendance = Callable[[str, str], pd.DataFrame]
 """First and last date → the attendance that a district has between them, both included."""
-
-_OF_FILE: Mapping[str, tuple[str, ...]] = {
-    "students": ("students", "contacts"),
-    "sections": ("sections", "section_teachers", "terms", "courses"),
-}
-"""Table → the entities that its file speaks of, where that is more than the one of the same name."""
 
 
 @dataclass
@@ -93,35 +86,32 @@ def plan(
     format = formats.of(delivery, settings.format)
     rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
     with stages.stage("load"):
-        frames = loader.load(delivery, rules, strict=settings.strict, before=before)
-        shapes = drift.shapes(frames, rules)
-        drifted = drift.found(before or {}, shapes, frames, rules)
-        # of an archive that cannot be read no file is missing: the archive is what is wrong
-        told = (each for each in frames.findings if each.code != "file_missing" or not refuses(packed))
-        frames = format.prepare(replace(frames, findings=(*packed, *told)), rules, now, strict=settings.strict)
-        # a file that tells only changes has the form of no other night's
-        shapes = {file: shape for file, shape in shapes.items() if file not in frames.partial}
-        drifted = tuple(each for each in drifted if each.file not in frames.partial)
+        loaded = loader.load(delivery, rules, strict=settings.strict, before=before, packed=packed)
+        frames = format.prepare(loaded, rules, now, strict=settings.strict)
+        drifted = drift.found(before or {}, frames.shapes, loaded, rules)
+        del loaded
+        shapes = {**(before or {}), **frames.shapes}  # of a file that was not sent tonight, the form it had
     with stages.stage("validate"):
-        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=_known(now), before=before)
+        known = references.ids_of(now)
+        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=known, before=before)
     rows = {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
     if verdict.refused:
         counts = _counts(verdict, rules, now, None, None)
-        return Plan("refused", verdict.findings + drifted, counts, None, None, shapes, rules, rows, verdict.rejections)
+        return Plan("refused", verdict.findings + drifted, counts, None, None, frames.shapes, rules, rows, verdict.rejections)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
     with stages.stage("compare"):
         now = _with_attendance(now, assembled.roster, attendance)
         change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
     with stages.stage("review"):
-        review = holds.review(change_set, now, settings.limits, shrunk=_shrunk(verdict, rules), approved=approved)
+        review = holds.review(change_set, now, settings.limits, shrunk=holds.shrunk(verdict.findings, rules), approved=approved)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
         findings=verdict.findings + change_set.findings + drifted,
         counts=_counts(verdict, rules, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
-        shapes={**(before or {}), **shapes},  # of a file that was not sent tonight, the form it had
+        shapes=shapes,
         rules=rules,
         rows=rows,
         rejections=verdict.rejections,
@@ -206,25 +196,6 @@ def _with_attendance(now: Roster, wanted: Roster, attendance: Attendance | None)
         return now
     dates = told["date"].to_list()
     return Roster({**now.entities, "attendance": attendance(min(dates), max(dates))})
-
-
-def _known(now: Roster) -> dict[str, validator.Ids]:
-    """The district's ids, of the tables that others refer to."""
-    known = {}
-    for name in ("schools", "teachers", "staff", "students", "sections"):
-        frame = now.entities[name]
-        ids = arrow.array_of(frame[ENTITIES[name].key[0]])
-        active = pa.array(frame["active"].to_numpy(dtype=bool))
-        sources = arrow.array_of(frame["source"]) if "source" in frame.columns else pa.array([""] * len(frame), pa.string())
-        known[name] = validator.Ids(standing=ids.filter(active), sources=sources.filter(active), ever=ids)
-    return known
-
-
-def _shrunk(verdict: Verdict, rules: contract.Contract) -> set[str]:
-    """The entities whose file came without a column that it had before."""
-    files = {each.file.lower() for each in verdict.findings if each.code == "header_gone"}
-    tables = [table.records for table in rules.tables.values() if table.file in files]
-    return {entity for name in tables for entity in _OF_FILE.get(name, (name,))}
 
 
 def _counts(verdict: Verdict, rules: contract.Contract, now: Roster, change_set: ChangeSet | None, review: holds.Review | None) -> dict[str, Counts]:

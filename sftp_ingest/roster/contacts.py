@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Roster
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in, key_of
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
+from sftp_ingest.roster.court import Court, Rows, distinct
 
 MOST = 5
 """Contacts of one student that Clever takes, by its developers' pages; its help pages know no limit (contract 1.5)."""
@@ -175,3 +176,65 @@ def _phones_of(contacts: pd.DataFrame) -> list[set[Phone]]:
         {(phone, kind) for phone, kind in [(phone, kind), *(json.loads(others) if others else ())] if phone}
         for phone, kind, others in zip(*columns, strict=True)
     ]
+
+
+# ---------------------------------------------------------------- what rows may not say
+
+
+def check_contacts(court: Court, rows: Rows) -> None:
+    """Contacts without name or type, one id for two people, and more contacts than Clever takes (contract 1.5, 1.10.2); the students stay."""
+    columns = [column for column in rows.frame.columns if column.startswith("contact_")]
+    if "contact_name" not in columns:
+        return
+    nameless = pc.equal(rows.column("contact_name"), "").to_numpy(zero_copy_only=False)
+    told = np.zeros(len(nameless), dtype=bool)
+    for column in columns:
+        told |= pc.not_equal(rows.column(column), "").to_numpy(zero_copy_only=False)
+    if (nameless & told).any():
+        court.find("contact_incomplete", rows, "Contact_name", nameless & told)
+    untyped = ~nameless & rows.kept
+    if "contact_type" in columns:
+        untyped &= pc.equal(rows.column("contact_type"), "").to_numpy(zero_copy_only=False)
+    if untyped.any():
+        court.find("contact_type_missing", rows, "Contact_type", untyped)
+        if court.strict:  # left out as one without a name is
+            cleared = pc.if_else(pa.array(untyped), "", rows.column("contact_name"))
+            rows.frame = rows.frame.assign(contact_name=pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index))
+    named = rows.kept & pc.not_equal(rows.column("contact_name"), "").to_numpy(zero_copy_only=False)
+    if "contact_sis_id" in columns:
+        _check_shared_contacts(court, rows, named & pc.not_equal(rows.column("contact_sis_id"), "").to_numpy(zero_copy_only=False))
+    _check_many_contacts(court, rows, named)
+
+
+def _check_shared_contacts(court: Court, rows: Rows, mask: Mask) -> None:
+    """One Contact_sis_id is one person, who has one name."""
+    at = np.flatnonzero(mask)
+    of_row = rows.encoded("contact_sis_id").places[at]
+    first = np.zeros(len(rows.encoded("contact_sis_id").texts), dtype=np.int64)
+    first[of_row[::-1]] = at[::-1]
+    names = rows.column("contact_name")
+    differs = pc.not_equal(names.take(pa.array(at)), names.take(pa.array(first[of_row]))).to_numpy(zero_copy_only=False)
+    shared = mask & np.isin(rows.encoded("contact_sis_id").places, np.unique(of_row[differs]))
+    if shared.any():
+        court.find("contact_id_shared", rows, "Contact_sis_id", shared, values=distinct(rows.column("contact_sis_id"), shared))
+
+
+def _check_many_contacts(court: Court, rows: Rows, mask: Mask) -> None:
+    """Several rows may be one contact, so only students with more rows than Clever takes contacts are looked at closely."""
+    at = np.flatnonzero(mask)
+    students = rows.encoded("student_id").places[at]
+    at = at[np.bincount(students)[students] > MOST] if len(at) else at
+    if not len(at):
+        return
+    blank = pd.array(pa.repeat("", len(at)), dtype=TEXT)
+    there = rows.frame.iloc[at]
+    told = {column: there[f"contact_{column}"].array if f"contact_{column}" in there.columns else blank for column in CELLS}
+    student, contact = (
+        each.dictionary_encode() for each in (array_of(there["student_id"]), ids(pd.DataFrame({"student_id": there["student_id"].array, **told})))
+    )
+    of_student = np.unique(student.indices.to_numpy().astype(np.int64) * len(contact.dictionary) + contact.indices.to_numpy()) // len(contact.dictionary)
+    _, first = np.unique(student.indices.to_numpy(), return_index=True)
+    many = np.zeros(len(mask), dtype=bool)
+    many[at[first[np.bincount(of_student) > MOST]]] = True
+    if many.any():
+        court.find("contacts_many", rows, "Student_id", many)

@@ -58,18 +58,21 @@ CLASS_SIZE = "students_per_section"
 # ---------------------------------------------------------------- seen from afar
 
 
-def shapes(frames: Frames, contract: Contract) -> dict[str, FileShape]:
-    """The shapes of tonight's files with their rows, columns and measures, by file name; no cell can be read from them."""
-    seen = dict(frames.shapes)
-    for name, frame in frames.tables.items():
+def shapes(frames: Mapping[str, pd.DataFrame], rows: Mapping[str, int], forms: Mapping[str, FileShape], contract: Contract) -> dict[str, FileShape]:
+    """The shapes of tonight's files, of which only the form of the bytes is known, with their rows, columns and measures too, by file name.
+
+    No cell can be read from them.
+    """
+    seen = dict(forms)
+    for name, frame in frames.items():
         table = contract.tables[name]
         if table.file not in seen:
             continue
         columns = {each.column: _column(array_of(frame[each.column]), each.type) for each in table.fields if each.column in frame.columns}
-        seen[table.file] = replace(seen[table.file], rows=frames.rows[name], shapes=columns)
-    if "sections" in frames.tables and "enrollments" in frames.tables:
+        seen[table.file] = replace(seen[table.file], rows=rows[name], shapes=columns)
+    if "sections" in frames and "enrollments" in frames:
         file = contract.tables["sections"].file
-        seen[file] = replace(seen[file], measures=_measures(frames.tables["sections"], frames.tables["enrollments"]))
+        seen[file] = replace(seen[file], measures=_measures(frames["sections"], frames["enrollments"]))
     return seen
 
 

@@ -7,19 +7,27 @@ digest of exactly the part that waits (law 5).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
 from sftp_ingest.roster import causes
 from sftp_ingest.roster.arrow import Mask
+from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
 
 REKEYED_SHARE = 0.5
 """Where at least this share of the removed comes anew in the same scope, ids have changed rather than people left."""
+
+_OF_FILE: Mapping[str, tuple[str, ...]] = {
+    "students": ("students", "contacts"),
+    "sections": ("sections", "section_teachers", "terms", "courses"),
+}
+"""Table → the entities that its file speaks of, where that is more than the one of the same name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,13 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collec
     if hold.digest == approved:
         return Review(None, change_set)
     return Review(hold, _only(change_set, {name: ~mask for name, mask in waiting.items()}), _only(change_set, waiting))
+
+
+def shrunk(findings: Iterable[Finding], rules: Contract) -> set[str]:
+    """The entities whose file came without a column that it had before."""
+    files = {each.file.lower() for each in findings if each.code == "header_gone"}
+    tables = [table.records for table in rules.tables.values() if table.file in files]
+    return {entity for name in tables for entity in _OF_FILE.get(name, (name,))}
 
 
 def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, shrunk: bool) -> list[HoldReason]:

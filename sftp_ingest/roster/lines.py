@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from sftp_ingest.roster.quotes import COMMA, LINE_END, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, sound, straightened, tamed, without
+from sftp_ingest.roster.quotes import COMMA, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, sound, straightened, tamed, without
 
 LONGEST_RECORD = 100
 """A quoted cell may run over this many lines; beyond that the quote was never closed."""
@@ -28,11 +28,8 @@ LONGEST_RECORD = 100
 BLOCK = 4 << 20
 """So many bytes are looked at together: what is noted of each comma must not grow with the file."""
 
-PIECE = 64 << 10
-"""Where a block has an odd line, so many bytes around it are looked at closely, and twice as many at each further one in a row."""
-
-THREADS = 2
-"""So many blocks are read at a time: more would hold more of the file twice."""
+THREADS = pa.cpu_count()
+"""So many blocks are read at a time."""
 
 LONG_LINE = 1 << 20
 LONGEST_LINE = 32 << 20
@@ -68,7 +65,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Records:
-    """The records below the header: `table` has one text column a header, `lines` their line numbers.
+    """The records below the header: `table` has one text column a header, `lines` their line numbers, which need not be in order.
 
     `faulty` are the lines of records that could not be put into it, `faults` what is wrong with each, as places in FAULTS. `unread` has the
     keys that those records may have: one or more rows a record, with its line; a null stands for any value.
@@ -226,21 +223,9 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
     form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key))
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(_parts(text, start, first_line, form, pool))
-    lines = _joined(parts, "lines")
-    faulty, faults = _joined(parts, "faulty"), _joined(parts, "faults")
-    return Records(
-        table=pa.concat_tables([form.no_rows, *(each.table for each in parts)]),
-        lines=lines,
-        faulty=faulty,
-        faults=faults,
-        unread=pa.concat_tables([form.no_keys, *(each.unread for each in parts)]),
-        unescaped=_joined(parts, "unescaped"),
-        smart=_joined(parts, "smart"),
-        trailing=_joined(parts, "trailing"),
-        blank=_joined(parts, "blank"),
-        terminated=text.data.endswith(b"\n") or not parts,
-        last_whole=not (len(faulty) and faulty[-1] > lines.max(initial=0) and faults[-1] in (_SHORT, _OPEN)),
-    )
+    read = _joined(parts, form)
+    cut = len(read.faulty) and read.faulty[-1] > read.lines.max(initial=0) and read.faults[-1] in (_SHORT, _OPEN)
+    return replace(read, terminated=text.data.endswith(b"\n") or not parts, last_whole=not cut)
 
 
 @dataclass(frozen=True)
@@ -278,30 +263,34 @@ class _Block:
 
 
 def _parts(text: Text, start: int, first_line: int, form: _Form, pool: Executor) -> Iterator[Records]:
-    """The records from a byte on, part by part. Whole blocks are read at once, side by side; around odd lines, smaller pieces are looked at closely."""
-    blocks = list(_blocks(text.data, start))
-    ahead = {begin: pool.submit(_at_once, text.data, begin, end, form) for begin, end in blocks}
-    ends = [end for _, end in blocks]
-    size, odd = BLOCK, 0
+    """The records from a byte on, block by block; blocks are read side by side, ahead of their turn, and those that end in a record again."""
+    ahead, line = {}, first_line
+    for begin, end in _blocks(text.data, start):
+        ahead[begin] = pool.submit(_part, text, begin, end, line, form)
+        line += text.data.count(b"\n", begin, end)
+    begins = [*ahead, len(text.data)]
     while start < len(text.data):
-        # pieces stop where a block does, so that what was read ahead behind it is used
-        stop = min(text.data.find(b"\n", start + size - 1) + 1 or len(text.data), ends[bisect_right(ends, start)])
-        whole = start in ahead
-        table = ahead.pop(start).result() if whole else _at_once(text.data, start, stop, form)
-        stop = ends[bisect_right(ends, start)] if whole else stop
-        if table is not None and not _any_between(text.unreadable, first_line, first_line + len(table)):
-            part = Records(table, np.arange(first_line, first_line + len(table)), _NONE, _NONE, form.no_keys)
-            size, odd, line_count = min(2 * size, BLOCK), 0, len(table)
-        elif stop - start > 2 * PIECE << odd and size > PIECE << odd:  # most of it may be sound
-            size = PIECE << odd
-            continue
-        else:
-            block = _whole_records(text, start, stop, first_line, form)
-            odd += 1
-            size = min(PIECE << odd, BLOCK)
-            part, stop, line_count = _records(block, form), start + block.size, block.line_count
-        yield part
-        start, first_line = stop, first_line + line_count
+        stop = begins[bisect_right(begins, start)]
+        part = ahead.pop(start).result() if start in ahead else _part(text, start, stop, first_line, form)
+        while not part.size:  # its first record goes on behind its end
+            stop = text.data.find(b"\n", 2 * stop - start - 1) + 1 or len(text.data)
+            part = _part(text, start, stop, first_line, form)
+        yield part.records
+        start, first_line = start + part.size, first_line + part.line_count
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The records of some bytes of the text, a stretch of `size` with so many lines."""
+
+    records: Records
+    size: int
+    line_count: int
+
+
+def _part(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _Part:
+    block = _block(text, start, stop, first_line, form)
+    return _Part(_records(block, form), block.size, block.line_count)
 
 
 def _may_be_smart(data: bytes) -> bool:
@@ -309,40 +298,25 @@ def _may_be_smart(data: bytes) -> bool:
     return b"\xe2" in data and b"\xe2\x80" in data
 
 
-def _any_between(lines: Positions, first: int, end: int) -> bool:
-    return bool(np.searchsorted(lines, first) != np.searchsorted(lines, end))
+def _joined(parts: Sequence[Records], form: _Form, *, smart: Positions | None = None) -> Records:
+    """The parts as one; what is told of lines is in the order of the file, and of the rows themselves their order."""
 
+    def whole(name: str) -> Positions:
+        return np.concatenate([_NONE, *(getattr(each, name) for each in parts)])
 
-def _whole_records(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _Block:
-    """The records from a byte on, up to about another: as much more as the first of them takes."""
-    size = stop - start
-    while not (block := _block(text, start, stop, first_line, form)).size:
-        size *= 2
-        stop = text.data.find(b"\n", start + size - 1) + 1 or len(text.data)
-    return block
-
-
-def _at_once(text: bytes, start: int, stop: int, form: _Form) -> pa.Table | None:
-    """The records between two bytes, one a line, where each is sound as it stands: none runs on, is to be mended, or is to be left out. Else None."""
-    data = text[start:stop]
-    if len(form.names) < 2 or len(data) > LONGEST_LINE or b"\0" in data or _may_be_smart(data):
-        return None
-    if not data.endswith(b"\n"):
-        data += b"\n"
-    if b'"' in data:
-        raw = np.frombuffer(data, dtype=np.uint8)
-        ends = np.flatnonzero(raw == LINE_END)
-        if np.diff(ends, prepend=-1).max() > LONG_LINE or not sound(Rows(raw, ends, ends), np.flatnonzero(raw == QUOTE)).all():
-            return None
-    try:
-        table = _parsed(data, replace(form, names=(*form.names, *(f"\0spare {place}" for place in range(form.spare)))))
-    except pa.ArrowInvalid:  # a row has too few cells, or too many
-        return None
-    return table if len(table) == data.count(b"\n") else None
-
-
-def _joined(parts: Sequence[Records], name: str) -> Positions:
-    return np.concatenate([getattr(each, name) for each in parts]) if parts else _NONE
+    faulty = whole("faulty")
+    order = np.argsort(faulty, kind="stable")
+    return Records(
+        table=pa.concat_tables([form.no_rows, *(each.table for each in parts)]),
+        lines=whole("lines"),
+        faulty=faulty[order],
+        faults=whole("faults")[order],
+        unread=pa.concat_tables([form.no_keys, *(each.unread for each in parts)]),
+        unescaped=np.sort(whole("unescaped")),
+        smart=np.sort(whole("smart")) if smart is None else smart,
+        trailing=np.sort(whole("trailing")),
+        blank=np.sort(whole("blank")),
+    )
 
 
 def _block(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _Block:
@@ -363,7 +337,8 @@ def _block(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _
     spoilt = np.full(len(rows.ends), -1, dtype=np.int64)
     if b"\0" in data:
         spoilt[np.searchsorted(rows.ends, np.flatnonzero(rows.raw == 0))] = _NUL
-    spoilt[np.isin(rows.lines, text.unreadable)] = _UNREADABLE
+    if len(text.unreadable):
+        spoilt[np.isin(rows.lines, text.unreadable)] = _UNREADABLE
     if b'"' in data:
         goes_on, unclosed = _goes_on(rows, form)
         if unclosed >= 0 and stop < len(text.data) and len(rows.ends) - unclosed <= LONGEST_RECORD:
@@ -420,29 +395,43 @@ def _make_one_record(rows: Rows, first: Positions, last: Positions, form: _Form)
 
 
 def _records(block: _Block, form: _Form) -> Records:
+    """Most records are sound, and are read as they are; only odd ones are looked at closely."""
     rows = block.rows
-    seen = shape(rows)
-    spoilt = block.spoilt >= 0
-    read = _sorted_out(rows, seen, ~spoilt & seen.sound, form)
-    parts = [read]
-    if spoilt.any():
-        parts.append(_spoilt(rows.only(spoilt), block.spoilt[spoilt], form))
+    sound_ones = (block.spoilt < 0) & (rows.ends > rows.starts)
+    quotes = np.flatnonzero(rows.raw == QUOTE)
+    if len(quotes):
+        sound_ones &= sound(rows, quotes)
+    table, misfits = _parsed(rows.only(sound_ones).raw, form)
+    read = sound_ones.copy()
+    read[np.flatnonzero(sound_ones)[misfits]] = False
+    parts = [Records(table, rows.lines[read], _NONE, _NONE, form.no_keys)]
     if len(block.huge):
         anybody = _keys(form, block.huge, [pa.nulls(len(block.huge), pa.string())] * len(form.key))
         parts.append(Records(form.no_rows, _NONE, block.huge, np.full(len(block.huge), _HUGE), anybody))
-    if not (spoilt | seen.sound).all():
-        broken = rows.only(~spoilt & ~seen.sound)
+    if not read.all():
+        parts += _odd(rows.only(~read), block.spoilt[~read], form, len(rows.ends))
+    return _joined(parts, form, smart=block.smart)
+
+
+def _odd(rows: Rows, spoilt: Positions, form: _Form, among: int) -> list[Records]:
+    """Records that cannot be read as they are, some of so many: mended as they were meant, or told with what is wrong with them."""
+    seen = shape(rows)
+    parts = [_sorted_out(rows, seen, (spoilt < 0) & seen.sound, form, among)]
+    if (spoilt >= 0).any():
+        parts.append(_spoilt(rows.only(spoilt >= 0), spoilt[spoilt >= 0], form))
+    if not ((spoilt >= 0) | seen.sound).all():
+        broken = rows.only((spoilt < 0) & ~seen.sound)
         mended, unescaped, text = tamed(broken)
         seen = shape(mended, text)
         uneven = np.diff(np.searchsorted(np.flatnonzero(broken.raw == QUOTE), broken.ends), prepend=0) % 2 == 1
         still = ~seen.sound | (uneven & ~form.fits(seen.cells))
-        parts.append(_sorted_out(mended, seen, ~still, form, unescaped))
+        parts.append(_sorted_out(mended, seen, ~still, form, among, unescaped))
         parts.append(_spoilt(mended.only(still), np.full(int(still.sum()), _OPEN), form))
-    return _in_order(parts, replace(read, smart=block.smart))
+    return parts
 
 
-def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Mask | None = None) -> Records:
-    """Of sound records the readable ones, and what is wrong with the others: they have too few cells, too many, or nothing in any."""
+def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, among: int, unescaped: Mask | None = None) -> Records:
+    """Of sound records, some of so many, the readable ones, and what is wrong with the others: too few cells, too many, or nothing in any."""
     starts, ends, cells = rows.starts, rows.ends, seen.cells
     width = len(form.names)
     good = which & form.fits(cells) & (ends > starts)
@@ -458,7 +447,7 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Ma
         trailing = np.zeros(len(ends), dtype=bool)
         trailing[at] = last_solid[at] < seen.commas[seen.first[at] + width + form.spare - 1]
         good, long = good | trailing, long & ~trailing
-        doubtful = trailing & ~_habit(cells, trailing)
+        doubtful = trailing & ~_habit(cells, trailing, among)
     cut = good & (cells > width)
     raw = rows.raw
     if not good.all() or cut.any():
@@ -466,7 +455,7 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Ma
         raw = without(raw, begin, np.concatenate((ends[~good] + 1, ends[cut])))
     bad = short | long
     return Records(
-        table=_parsed(raw, form),
+        table=_parsed(raw, replace(form, spare=0))[0],
         lines=rows.lines[good],
         faulty=rows.lines[bad],
         faults=np.where(short, _SHORT, _LONG)[bad],
@@ -477,10 +466,10 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Ma
     )
 
 
-def _habit(cells: Positions, trailing: Mask) -> Mask:
+def _habit(cells: Positions, trailing: Mask, among: int) -> Mask:
     """Which rows have as many cells too many as most rows have. In any other the last column may be blank, and the cell too many before it."""
     widths, counts = np.unique(cells[trailing], return_counts=True)
-    common = (counts > 1) & (counts * 2 > len(cells))
+    common = (counts > 1) & (counts * 2 > among)
     habit: Mask = np.isin(cells, widths[common])
     return habit
 
@@ -492,40 +481,29 @@ def _spoilt(rows: Rows, faults: Positions, form: _Form) -> Records:
     return Records(form.no_rows, _NONE, rows.lines, faults, unread)
 
 
-def _in_order(parts: Sequence[Records], block: Records) -> Records:
-    """The parts of a block as one, in the order of the file."""
-    if len(parts) == 1:
-        return block
-    lines, faulty = _joined(parts, "lines"), _joined(parts, "faulty")
-    order, faults_order = np.argsort(lines, kind="stable"), np.argsort(faulty, kind="stable")
-    table = pa.concat_tables([each.table for each in parts if len(each.table)] or [block.table])
-    if sum(len(each.table) > 0 for each in parts) > 1:
-        table = table.combine_chunks().take(pa.array(order))
-    return replace(
-        block,
-        table=table,
-        lines=lines[order],
-        faulty=faulty[faults_order],
-        faults=_joined(parts, "faults")[faults_order],
-        unread=pa.concat_tables([each.unread for each in parts]),
-        unescaped=np.sort(_joined(parts, "unescaped")),
-        trailing=np.sort(_joined(parts, "trailing")),
-        blank=np.sort(_joined(parts, "blank")),
-    )
+def _parsed(raw: Bytes, form: _Form) -> tuple[pa.Table, list[int]]:
+    """Records that keep the rules of quotes, through pyarrow: those that have a cell for every column, and the places of all others."""
+    misfits: list[int] = []
 
+    def skip(row: pacsv.InvalidRow) -> str:
+        misfits.append(row.number - 1)
+        return "skip"
 
-def _parsed(raw: Bytes | bytes, form: _Form) -> pa.Table:
-    """Sound records of the header's width, through pyarrow."""
     if not len(raw):
-        return form.no_rows
-    return pacsv.read_csv(
+        return form.no_rows, misfits
+    table = pacsv.read_csv(
         pa.BufferReader(pa.py_buffer(raw)),
-        read_options=pacsv.ReadOptions(column_names=list(form.names), block_size=len(raw) + 1),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        read_options=pacsv.ReadOptions(
+            column_names=[*form.names, *(f"\0spare {place}" for place in range(form.spare))],
+            block_size=len(raw) + 1,
+            use_threads=False,  # places are known of one thread only, and blocks are read side by side
+        ),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         convert_options=pacsv.ConvertOptions(
             column_types={name: pa.string() for name in form.keep}, include_columns=list(form.keep), strings_can_be_null=False
         ),
     )
+    return table, misfits
 
 
 # ---------------------------------------------------------------- whom an unread record may mean

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import causes, files, lines
+from sftp_ingest.roster import causes, drift, files, lines
 from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
@@ -63,19 +63,23 @@ class _File:
         )
 
 
-def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before: Mapping[str, FileShape] | None = None) -> Frames:
+def load(
+    delivery: Delivery, contract: Contract, *, strict: bool = False, before: Mapping[str, FileShape] | None = None, packed: Sequence[Finding] = ()
+) -> Frames:
     """The delivery's files as frames. `before` are the shapes of the files applied last, where there were any.
 
+    `packed` is what was found about its archive. Of one that cannot be read no file is missing: the archive is what is wrong.
     Raises DeliveryError where a sealed file is gone or has changed since it was sealed.
     """
     found, chosen = _choose(delivery, contract, strict)
+    found[:0] = packed
     tables, unread, rows, shapes, gone, faulty = {}, {}, {}, {}, {}, {}
     for table in contract.tables.values():
         if table.of:
             continue
         sealed = chosen.get(table.name)
         if sealed is None:
-            if table.core:
+            if table.core and not refuses(packed):
                 found.append(finding("file_missing", table.file, strict=strict))
             elif before and table.file in before:
                 found.append(finding("file_gone", table.file, strict=strict))
@@ -96,7 +100,7 @@ def load(delivery: Delivery, contract: Contract, *, strict: bool = False, before
             rows[table.name], shapes[table.file] = file.rows, file.shape
         if file.faulty is not None:
             faulty[table.file] = file.faulty
-    return Frames(tables, tuple(found), unread, rows, shapes, gone, faulty)
+    return Frames(tables, tuple(found), unread, rows, drift.shapes(tables, rows, shapes, contract), gone, faulty)
 
 
 def texts(delivery: Delivery, contract: Contract, wanted: Collection[str]) -> Iterator[tuple[Table, lines.Text]]:
@@ -298,8 +302,7 @@ def _tell_rows(file: _File, records: lines.Records, before: FileShape | None, co
         if len(at):
             file.find(told, at=at)
     file.shape = FileShape(tuple(columns), records.terminated)
-    last = int(records.lines[-1]) if len(records.lines) else 0
-    last = max(last, int(records.faulty[-1]) if len(records.faulty) else 0)
+    last = max(int(records.lines.max(initial=0)), int(records.faulty.max(initial=0)))
     if not records.terminated and not records.last_whole:
         file.find("file_cut", at=(last,), hint="its last line has too few cells and no line end")
     elif not records.terminated and before is not None and before.terminated:
@@ -317,13 +320,16 @@ def _tell_no_rows(file: _File) -> None:
 
 def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> pd.DataFrame:
     """The records as a frame, trimmed, without rows that say nothing. Takes the columns out as it goes, so that few are there twice."""
+    order = pa.array(np.argsort(at)) if (np.diff(at) < 0).any() else None
 
     def trimmed(name: str) -> pa.Array:
-        return pa.chunked_array([_trimmed(chunk) for chunk in columns.pop(name).chunks], pa.string()).combine_chunks()
+        cells = pa.chunked_array([_trimmed(chunk) for chunk in columns.pop(name).chunks], pa.string()).combine_chunks()
+        return cells if order is None else cells.take(order)
 
     names = list(columns)
     with ThreadPoolExecutor(lines.THREADS) as pool:
         cells = dict(zip(names, pool.map(trimmed, names), strict=True))
+    at = np.sort(at)
     blank = np.ones(len(at), dtype=bool)
     for column in cells.values():
         if not blank.any():

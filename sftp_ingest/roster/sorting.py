@@ -141,8 +141,10 @@ def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Fr
     _tell_unknown(sorting)
     noted = pd.DataFrame({name: pd.array([record[at] for record in sorting.records], dtype=TEXT) for at, name in enumerate(("entity", "id", "other"))})
     aside = {"links": sorting.links, delta.DELTA: pd.DataFrame({"table": pd.array(sorted(sorting.delta), dtype=TEXT)}), delta.ENDED: noted}
-    partial = frozenset(contract.tables[name].file for name in sorting.delta)
-    return replace(frames, tables=tables, findings=tuple(sorting.findings), unread=sorting.unread, rows=sorting.rows, aside=aside, partial=partial)
+    # a file that tells only changes has the form of no other night's
+    partial = {contract.tables[name].file for name in sorting.delta}
+    shapes = {file: shape for file, shape in frames.shapes.items() if file not in partial}
+    return replace(frames, tables=tables, findings=tuple(sorting.findings), unread=sorting.unread, rows=sorting.rows, aside=aside, shapes=shapes)
 
 
 # ---------------------------------------------------------------- which files say what
