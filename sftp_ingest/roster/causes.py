@@ -218,9 +218,18 @@ def likely(unknown: pa.Array, known: pa.Array) -> Likely:
     return Likely(unknown, spelt.meant)
 
 
+_PUNCTUATION = b" \t\n\f\r\v._/-"
+
+
 def _plain(ids: pa.Array) -> pa.Array:
     """Ids without what spreadsheets and keyboards change: case, leading zeros, spaces and hyphens."""
-    return _unpadded(pc.replace_substring_regex(pc.utf8_lower(ids), r"[\s._/-]+", ""))
+    lower = pc.utf8_lower(ids)
+    _, _, letters = lower.buffers()
+    letters = letters.to_pybytes() if letters else b""
+    # to look for what is nowhere would cost more than the parsing; \s of Arrow is ASCII's
+    if len(letters.translate(None, _PUNCTUATION)) < len(letters):
+        lower = pc.replace_substring_regex(lower, r"[\s._/-]+", "")
+    return _unpadded(lower)
 
 
 def _unpadded(ids: pa.Array) -> pa.Array:
@@ -229,10 +238,11 @@ def _unpadded(ids: pa.Array) -> pa.Array:
 
 def _alike(unknown: pa.Array, known: pa.Array, form: Callable[[pa.Array], pa.Array], words: str) -> _Try:
     """Known ids of the same form; none where two of them have it, for then either may be meant."""
-    forms = form(known)
+    forms, sought = form(known), form(unknown)
+    near = pc.is_in(forms, value_set=sought)
+    forms, known = forms.filter(near), known.filter(near)
     counted = pc.value_counts(forms)
     twice = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
-    sought = form(unknown)
     place = pc.index_in(sought, value_set=forms)
     either = pc.or_(pc.equal(sought, ""), pc.is_in(sought, value_set=twice))
     return _Try(known.take(pc.if_else(either, None, place)), words)

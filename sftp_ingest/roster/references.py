@@ -40,7 +40,7 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
     if not parents or reference.column not in rows.frame.columns:
         return
     names = {each.column: each.name for each in rows.table.fields}
-    cells = rows.column(reference.column)
+    cells, encoded = rows.column(reference.column), rows.encoded(reference.column)
     believed = [parent.column(parent.table.key[0]).filter(pa.array(parent.kept)) for parent in parents]
     rejected = pa.concat_arrays([parent.column(parent.table.key[0]).filter(pa.array(~parent.kept)) for parent in parents])
     unread = pa.concat_arrays([array_of(court.unread[parent.table.name].iloc[:, 0]).drop_null() for parent in parents])
@@ -51,9 +51,9 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
     # a row whose id cannot be read may be anybody's: then all that stand are excused
     excused = ids.standing if seen.isna().any() else ids.standing.filter(pc.is_in(ids.standing, value_set=array_of(seen)))
     known = pa.concat_arrays([*believed, elsewhere, excused])
-    wrong = ~rows.encoded(reference.column).are_in(pa.concat_arrays([known, pa.array([""])]))
+    wrong = ~encoded.are_in(pa.concat_arrays([known, pa.array([""])]))
     if reference.also:
-        wrong &= ~is_in(pc.utf8_lower(cells), pa.array(reference.also, pa.string()))
+        wrong &= ~is_in(pc.utf8_lower(encoded.texts), pa.array(reference.also, pa.string()))[encoded.places]
     if not wrong.any():
         return
     if reference.optional:
@@ -63,15 +63,15 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
         return
     wrong &= rows.kept
-    unseen = wrong & ~is_in(cells, rejected)
-    inherited = wrong & (~unseen | is_in(cells, unread))
+    unseen = wrong & ~encoded.are_in(rejected)
+    inherited = wrong & (~unseen | encoded.are_in(unread))
     if inherited.any():
         _reject_with_parents(court, rows, names[reference.column], cells, inherited, parents)
     if reference.column in rows.table.key and unseen.any():
-        rows.doubted[reference.column] = rows.frame.index[unseen & ~is_in(cells, ids.ever)]
+        rows.doubted[reference.column] = rows.frame.index[unseen & ~encoded.are_in(ids.ever)]
     unknown = wrong & ~inherited
     if unknown.any():
-        _reject_unknown(court, rows, reference, names[reference.column], cells, unknown, pa.concat_arrays([known, ids.standing]))
+        _reject_unknown(court, rows, reference, names[reference.column], unknown, pa.concat_arrays([known, ids.standing]))
 
 
 def _reject_with_parents(court: Court, rows: Rows, column: str, cells: pa.Array, mask: Mask, parents: Sequence[Rows]) -> None:
@@ -113,18 +113,19 @@ def _causes_of(lines: npt.NDArray[np.int64], faulty: Rejections | None) -> tuple
     return np.where(faulty.lines[order][at] == lines, faulty.causes[order][at], -1), faulty.labels
 
 
-def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str, cells: pa.Array, mask: Mask, known: pa.Array) -> None:
+def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str, mask: Mask, known: pa.Array) -> None:
     """One finding an unknown parent, most rows first, so that the one wrong school is seen at once."""
     code = f"{_SINGULAR[reference.table]}_unknown"
-    reason = causes.likely(cells.filter(pa.array(mask)), known)
+    cells, encoded = rows.column(reference.column), rows.encoded(reference.column)
+    counts = np.bincount(encoded.places[mask], minlength=len(encoded.texts))
+    reason = causes.likely(encoded.texts.filter(pa.array(counts > 0)), known)
     if reference.table == "students":  # each student is unknown by himself: one finding for all
         court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence)
         return
-    counted = pc.value_counts(cells.filter(pa.array(mask)))
-    ranked = sorted(zip(counted.field("counts").to_pylist(), counted.field("values").to_pylist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    ranked = sorted((-counts[place], encoded.texts[place].as_py(), place) for place in np.flatnonzero(counts).tolist())
     rest = mask.copy()
-    for _, value in ranked[:SEPARATE_VALUES]:
-        hit = mask & pc.equal(cells, value).to_numpy(zero_copy_only=False)
+    for _, value, place in ranked[:SEPARATE_VALUES]:
+        hit = mask & (encoded.places == place)
         rest &= ~hit
         court.find(code, rows, column, hit, values=[value], hint=reason.hint(value))
     if rest.any():
