@@ -10,8 +10,9 @@ import codecs
 import csv
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,16 +26,28 @@ from sftp_ingest.roster.quotes import COMMA, QUOTE, Bytes, Mask, Positions, Rows
 LONGEST_RECORD = 100
 """A quoted cell may run over this many lines; beyond that the quote was never closed."""
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 """So many bytes are looked at together: what is noted of each comma must not grow with the file."""
 
 THREADS = pa.cpu_count()
 """So many blocks are read at a time."""
 
+MOST_LINES = 1 << 17
+"""No more lines than these are looked at together: what is noted of each takes many times the place of a blank one."""
+
 LONG_LINE = 1 << 20
 LONGEST_LINE = 32 << 20
 MOST_MARKS = 1 << 20
 """A long line with more commas or quotes than these is no record, nor is one longer than the longest. One cell of many megabytes is."""
+
+WIDEST = 2_000
+"""More columns than this are no roster file, and a row of more cells says nothing of whom it means."""
+
+MANY_FAULTY = 200_000
+"""To note whom each of millions of unreadable records may mean takes many times the file's size: beyond so many they may be anybody's.
+
+Where more of them are unreadable than readable, nobody reads on.
+"""
 
 LONGEST_HEADER = 1 << 20
 """A first line of more letters than this is no header."""
@@ -50,7 +63,7 @@ _SHORT, _LONG, _OPEN, _NUL, _UNREADABLE, _HUGE = range(len(FAULTS))
 
 _NONE = np.zeros(0, dtype=np.int64)
 _SOLID = np.ones(256, dtype=bool)
-_SOLID[[9, 32, 34, 44]] = False
+_SOLID[[9, 10, 32, 34, 44]] = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,7 @@ class Records:
     blank: Positions = field(default_factory=lambda: _NONE)
     terminated: bool = True
     last_whole: bool = True
+    hopeless: bool = False
 
 
 # ---------------------------------------------------------------- bytes into text
@@ -111,7 +125,7 @@ def decode(data: bytes) -> Text:
     guessed: list[int] = []
     unreadable: list[int] = []
     line = 1
-    for start, stop in _blocks(data, 0):
+    for start, stop, _ in _blocks(data, 0):
         line += _decode_block(data[start:stop], line, pieces, guessed, unreadable)
     return Text(b"".join(pieces), "Windows-1252" if guessed else "", np.array(guessed, dtype=np.int64), np.array(unreadable, dtype=np.int64))
 
@@ -174,11 +188,15 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _blocks(data: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Stretches of whole lines, each of about a block's size, or longer where a line is."""
+def _blocks(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """Stretches of whole lines, each of about a block's size and with no more than MOST_LINES, or of one longer line; and how many lines each has."""
     while start < len(data):
-        stop = data.find(b"\n", start + BLOCK - 1) + 1 or len(data)
-        yield start, stop
+        size = BLOCK
+        stop = data.find(b"\n", start + size - 1) + 1 or len(data)
+        while (count := data.count(b"\n", start, stop)) > MOST_LINES:
+            size //= 2
+            stop = data.find(b"\n", start + size - 1) + 1 or len(data)
+        yield start, stop, count
         start = stop
 
 
@@ -218,11 +236,18 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
     """The records of `text` from byte `start`, whose first line has the number `first_line`.
 
     `names` are the header's columns, all different; only `wanted` ones are kept. `spare` is how many nameless columns end the header:
-    a row may have cells for them or not.
+    a row may have cells for them or not. Of a file that is mostly unreadable only the first records are given, and it is called `hopeless`.
     """
     form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key))
     with ThreadPoolExecutor(THREADS) as pool:
-        parts = list(_parts(text, start, first_line, form, pool))
+        parts, readable, faulty = [], 0, 0
+        for part in _parts(text, start, first_line, form, pool):
+            readable, faulty = readable + len(part.lines), faulty + len(part.faulty)
+            if faulty > MANY_FAULTY and len(part.faulty):
+                part = replace(part, unread=_keys(form, part.faulty[:1], [pa.nulls(1, pa.string())] * len(form.key)))
+            parts.append(part)
+            if faulty > max(MANY_FAULTY, readable):
+                return replace(_joined(parts, form), hopeless=True)
     read = _joined(parts, form)
     cut = len(read.faulty) and read.faulty[-1] > read.lines.max(initial=0) and read.faults[-1] in (_SHORT, _OPEN)
     return replace(read, terminated=text.data.endswith(b"\n") or not parts, last_whole=not cut)
@@ -264,17 +289,21 @@ class _Block:
 
 def _parts(text: Text, start: int, first_line: int, form: _Form, pool: Executor) -> Iterator[Records]:
     """The records from a byte on, block by block; blocks are read side by side, ahead of their turn, and those that end in a record again."""
-    ahead, line = {}, first_line
-    for begin, end in _blocks(text.data, start):
-        ahead[begin] = pool.submit(_part, text, begin, end, line, form)
-        line += text.data.count(b"\n", begin, end)
-    begins = [*ahead, len(text.data)]
+    blocks, line = deque(_blocks(text.data, start)), first_line
+    begins = [*(begin for begin, _, _ in blocks), len(text.data)]
+    ahead: dict[int, Future[_Part]] = {}
     while start < len(text.data):
+        while blocks and len(ahead) < 2 * THREADS:
+            begin, end, count = blocks.popleft()
+            ahead[begin] = pool.submit(_part, text, begin, end, line, form)
+            line += count
         stop = begins[bisect_right(begins, start)]
         part = ahead.pop(start).result() if start in ahead else _part(text, start, stop, first_line, form)
         while not part.size:  # its first record goes on behind its end
             stop = text.data.find(b"\n", 2 * stop - start - 1) + 1 or len(text.data)
             part = _part(text, start, stop, first_line, form)
+        for passed in [begin for begin in ahead if begin < start + part.size]:
+            ahead.pop(passed).cancel()
         yield part.records
         start, first_line = start + part.size, first_line + part.line_count
 
@@ -359,7 +388,8 @@ def _block(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _
 def _goes_on(rows: Rows, form: _Form) -> tuple[Mask, int]:
     """Which lines go on with the record of a line before: those between two lines of uneven quotes that make one sound record together.
 
-    Two stray quotes must not swallow the people between them: where a line between is a plain record by itself, nothing is joined.
+    Two stray quotes must not swallow the people between them: where a line between is a plain record by itself, and says anything, nothing is
+    joined.
     Also given is the last line of uneven quotes where nothing has closed it yet, else -1.
     """
     goes_on = np.zeros(len(rows.ends), dtype=bool)
@@ -368,7 +398,8 @@ def _goes_on(rows: Rows, form: _Form) -> tuple[Mask, int]:
     if not len(uneven):
         return goes_on, -1
     commas = np.diff(np.searchsorted(np.flatnonzero(rows.raw == COMMA), rows.ends), prepend=0)
-    plain = np.cumsum((quotes == 0) & form.fits(commas + 1))
+    letters = np.diff(np.searchsorted(np.flatnonzero(_SOLID[rows.raw]), rows.ends), prepend=0)
+    plain = np.cumsum((quotes == 0) & form.fits(commas + 1) & (letters > 0))
     first, last = uneven[:-1], uneven[1:]
     pairs = (last - first <= LONGEST_RECORD) & (plain[last] == plain[first])
     for half in (0, 1):  # neighbouring pairs share a line
@@ -438,7 +469,7 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, among: int, u
     trailing = blank = short = long = doubtful = np.zeros(len(ends), dtype=bool)
     other = which & ~good & (ends > starts)
     if other.any():
-        solid = np.flatnonzero(_SOLID[rows.raw[: ends[-1] + 1]] & (rows.raw[: ends[-1] + 1] != 10))
+        solid = np.flatnonzero(_SOLID[rows.raw[: ends[-1] + 1]])
         last_solid = np.append(solid, -1)[np.searchsorted(solid, ends) - 1]
         blank = other & (last_solid < starts)
         short = other & ~blank & (cells < width)
@@ -513,7 +544,8 @@ def _unread(rows: Rows, placed: Mask, form: _Form) -> pa.Table:
     """The keys that records may have. Of `placed` ones the key's cells are where the header has them, or cut off; of others any cell may be the key."""
     if not len(rows.ends):
         return form.no_keys
-    long = rows.ends - rows.starts > LONG_LINE
+    commas = np.diff(np.searchsorted(np.flatnonzero(rows.raw == COMMA), rows.ends), prepend=0)
+    long = (rows.ends - rows.starts > LONG_LINE) | (commas > WIDEST)
     if long.any():  # its cells are no keys, and to look at them costs many times their size
         anybody = _keys(form, rows.lines[long], [pa.nulls(int(long.sum()), pa.string())] * len(form.key))
         return pa.concat_tables([anybody, _unread(rows.only(~long), placed[~long], form)])

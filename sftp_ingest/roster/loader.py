@@ -20,9 +20,6 @@ from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
 
-WIDEST = 2_000
-"""More columns than this are no roster file."""
-
 LONGEST_PAIRS = 1 << 20
 """No more bytes than this of a file of names and values are read; real ones have a kilobyte."""
 
@@ -180,6 +177,8 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     known = file.table.columns
     wanted = [name for name in names if (not known[name].drop if name in known else name.startswith("ext.") and file.table.ext)]
     records = lines.records(text, header.end, header.line + 1, names, wanted, key=file.table.key, spare=spare)
+    if records.hopeless:
+        return file.find("file_not_csv", at=records.faulty, hint=f"most of its first {len(records.lines) + len(records.faulty):,} rows cannot be read")
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     rounded = b"+" in text.data and b"E+" in text.data
     del text
@@ -210,7 +209,7 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
     width = len(sent)
     while sent and not sent[-1].strip():
         sent.pop()
-    if len(header.text) > lines.LONGEST_HEADER or len(sent) > WIDEST or _CONTROL.search(header.text):
+    if len(header.text) > lines.LONGEST_HEADER or len(sent) > lines.WIDEST or _CONTROL.search(header.text):
         file.find("file_not_csv", at=(line,), hint="the first line is not a header")
         return None
     known = file.table.columns

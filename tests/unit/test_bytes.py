@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import Frames
@@ -163,6 +163,12 @@ def test_two_stray_quotes_do_not_swallow_the_people_between(tmp_path: Path) -> N
 LETTERS = st.sampled_from(["a", " ", ",", '"', '""', "\n", "é", "“", "”", "'"])
 
 
+def by_line(records: lines.Records) -> list[tuple[int, dict[str, str]]]:
+    """The rows in the order of the file."""
+    return sorted(zip(records.lines.tolist(), records.table.to_pylist(), strict=True), key=lambda each: each[0])
+
+
+@example([["", "", "\n,,,\n"]], 20)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.lists(LETTERS, max_size=6).map("".join), min_size=3, max_size=3), min_size=1, max_size=8), st.integers(20, 200))
 def test_what_a_csv_writer_writes_is_read_back_whatever_the_size_of_a_block(cells: list[list[str]], block: int) -> None:
@@ -174,9 +180,8 @@ def test_what_a_csv_writer_writes_is_read_back_whatever_the_size_of_a_block(cell
         pieces = lines.records(lines.Text(data), 0, 2, "wabc", "wabc", key="a")
     finally:
         lines.BLOCK = usual
-    assert pieces.table.to_pylist() == whole.table.to_pylist()
-    assert pieces.lines.tolist() == whole.lines.tolist()
-    assert [list(row.values())[1:] for row in whole.table.to_pylist()] == cells
+    assert by_line(pieces) == by_line(whole)
+    assert [list(row.values())[1:] for _, row in by_line(whole)] == cells
     assert len(whole.faulty) == len(pieces.faulty) == 0
 
 
@@ -190,9 +195,38 @@ def test_any_lines_are_read_alike_whatever_the_size_of_a_block(texts: list[str],
         pieces = lines.records(lines.Text(data), 0, 2, "abc", "abc", key="b")
     finally:
         lines.BLOCK = usual
-    assert pieces.table.to_pylist() == whole.table.to_pylist()
-    for name in ("lines", "faulty", "faults", "unescaped", "smart", "blank", "trailing"):
+    assert by_line(pieces) == by_line(whole)
+    for name in ("faulty", "faults", "unescaped", "smart", "blank", "trailing"):
         assert getattr(pieces, name).tolist() == getattr(whole, name).tolist(), name
+
+
+def test_mended_rows_stand_where_they_were_sent(tmp_path: Path) -> None:
+    frames = loaded(tmp_path, HEADER + b'0011,0001,One,Ann,7\n0012,0002,"Two "Too" T",Ben,7\n0011,0003,Three,Cy,7\n0011,0004,Four,Di,7,\n0011,0005,Five,Ed,7\n')
+    frame = frames.tables["students"]
+    assert frame.index.to_list() == [2, 3, 4, 5, 6]
+    assert frame["student_id"].to_list() == ["0001", "0002", "0003", "0004", "0005"]
+    assert frame["last_name"].to_list() == ["One", 'Two "Too" T', "Three", "Four", "Five"]
+
+
+def test_a_file_whose_rows_mostly_cannot_be_read_is_no_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MANY_FAULTY", 10)
+    rows, found = read(tmp_path, HEADER + ROWS * 5 + b"0011\n" * 11)
+    assert rows == []
+    assert [(each.code, each.hint) for each in found] == [("file_not_csv", "most of its first 21 rows cannot be read")]
+
+
+def test_of_too_many_unreadable_rows_each_may_be_anybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MANY_FAULTY", 10)
+    frames = loaded(tmp_path, HEADER + ROWS * 10 + b"0011\n" * 11)
+    assert len(frames.tables["students"]) == 20
+    assert frames.unread["students"]["student_id"].isna().to_list() == [True]
+    assert [(each.code, each.count) for each in frames.findings if each.code == "row_short"] == [("row_short", 11)]
+
+
+def test_a_row_of_thousands_of_cells_may_be_anybodys(tmp_path: Path) -> None:
+    frames = loaded(tmp_path, HEADER + ROWS + b"x," * (lines.WIDEST + 1) + b"\n")
+    assert frames.unread["students"]["student_id"].isna().to_list() == [True]
+    assert [each.code for each in frames.findings if each.code.startswith("row_")] == ["row_long"]
 
 
 # ---------------------------------------------------------------- ids that Excel rounded
