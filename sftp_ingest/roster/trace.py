@@ -52,30 +52,35 @@ def _lines(table: Table, rules: Contract, text: lines.Text, kinds: Collection[st
         return
     width = len(header.cells)
     candidates = [line for line in _candidates(text.data, identifier) if line > header.line]
-    odd: set[int] = set()
+    found: set[int] = set()
     for record in again.records(text, candidates, width):
-        if _is_about(record, columns, width, identifier):
-            yield record.line
-        else:
-            odd.add(record.line)
-    for line in sorted(odd):
-        if (begins := _began_above(text, line, columns, width, identifier)) is not None:
-            yield begins
+        cells = _cells(record)
+        whole = _is_whole(record, width)
+        begins = None
+        if not whole or any('"' in cell for cell in cells):  # it may be the end of a record over several lines
+            begins = _began_above(text, record.line, columns, width, identifier)
+        if begins is not None:
+            found.add(begins)
+        elif any(cells[place] == identifier for place in columns) if whole else identifier in cells:
+            found.add(record.line)
+    yield from sorted(found)
 
 
 def _began_above(text: lines.Text, line: int, columns: Collection[int], width: int, identifier: str) -> int | None:
     """The line above at which a record over several lines begins that has the id in this one."""
     for record in again.records(text, range(line - 1, max(line - LONGEST_WALK, 1), -1), width):
-        if any("\n" in cell for cell in record.cells) and len(record.cells) == width and _is_about(record, columns, width, identifier):
+        reaches = record.line + sum(cell.count("\n") for cell in record.cells) >= line
+        if reaches and _is_whole(record, width) and any(_cells(record)[place] == identifier for place in columns):
             return record.line
     return None
 
 
-def _is_about(record: again.Record, columns: Collection[int], width: int, identifier: str) -> bool:
-    cells = [cell.strip() for cell in record.cells]
-    if len(cells) != width or record.guessed:
-        return identifier in cells
-    return any(cells[place] == identifier for place in columns)
+def _is_whole(record: again.Record, width: int) -> bool:
+    return len(record.cells) == width and not record.guessed
+
+
+def _cells(record: again.Record) -> list[str]:
+    return [cell.strip() for cell in record.cells]
 
 
 def _candidates(data: bytes, identifier: str) -> Iterator[int]:
