@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, or_, select
+from sqlalchemy import Connection, RowMapping, select
 
 from sftp_ingest.model import ENTITIES, Change
 from sftp_ingest.store import tables
@@ -65,14 +65,14 @@ def of_records(connection: Connection, district_id: str, records: Iterable[Recor
     """All entries about these records, oldest first. Of an enrollment also the moves out of it, where the student's other enrollments are asked for too."""
     table = tables.changes
     found: dict[tuple[int, int], Change] = {}
-    named = [(entity, _text(entity, key)) for entity, key in records]
-    for start in range(0, len(named), _AT_ONCE):
-        by_entity: dict[str, list[str]] = {}
-        for entity, text in named[start : start + _AT_ONCE]:
-            by_entity.setdefault(entity, []).append(text)
-        asked = or_(*(and_(table.c.entity == entity, tables.record.in_(texts)) for entity, texts in by_entity.items()))
-        for row in connection.execute(select(table).where(table.c.district_id == district_id, asked)).mappings():
-            found[row["run_id"], row["sequence"]] = _change(row)
+    by_entity: dict[str, list[str]] = {}
+    for entity, key in records:
+        by_entity.setdefault(entity, []).append(_text(entity, key))
+    for entity, named in by_entity.items():  # one by one: SQLite uses all of the index for one entity, and the district alone for any of several
+        for start in range(0, len(named), _AT_ONCE):
+            query = select(table).where(table.c.district_id == district_id, table.c.entity == entity, tables.record.in_(named[start : start + _AT_ONCE]))
+            for row in connection.execute(query).mappings():
+                found[row["run_id"], row["sequence"]] = _change(row)
     return [found[place] for place in sorted(found)]
 
 

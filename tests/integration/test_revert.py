@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select, text
 
 from sftp_ingest import revert, sweeps, sync
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import IngestError, RunError, StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, Details, LeftAlone, Roster, SyncRun
-from sftp_ingest.store import changes, database, ledger, rosters, upserter
+from sftp_ingest.store import changes, database, ledger, rosters, tables, upserter
 from tests.integration.test_store import LATER, NOW, SNAPSHOT, add, change_set, claimed, close, current, delivery, held
 from tests.unit.districts import Files, planned
 from tests.unit.test_laws import districts
@@ -314,6 +314,20 @@ def test_the_changes_of_one_record_are_found_by_its_key(engine: Engine) -> None:
         (first, "enrollments", "created"),
         (second, "students", "deactivated"),
     ]
+
+
+def test_the_changes_of_one_record_are_looked_up_and_not_searched_for(engine: Engine) -> None:
+    add(engine, "acme")
+    done(engine, change_set(students=[person(f"{each:05}") for each in range(5000)]))
+    asked = select(tables.changes).where(
+        tables.changes.c.district_id == "acme", tables.changes.c.entity == "students", tables.record.in_(['{"sis_id":"00007"}', '{"sis_id":"00008"}'])
+    )
+    spelt = str(asked.compile(engine, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+    with database.writing(engine) as connection:
+        connection.execute(text("ANALYZE changes"))
+        plan = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if engine.dialect.name == 'sqlite' else ''}{spelt}").all()
+    assert "ix_changes_record" in str(plan)
+    assert engine.dialect.name != "sqlite" or "(district_id=? AND entity=? AND <expr>=?)" in str(plan)
 
 
 # ---------------------------------------------------------------- the property
