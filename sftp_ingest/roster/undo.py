@@ -51,18 +51,14 @@ class _Step:
 
 @dataclass
 class _Live:
-    """One entity as it is now: its frame, where each record stands in it, and which are active."""
+    """One entity as it is now: where each record stands in its frame, which are active, and the rows of those that the run changed."""
 
     entity: Entity
-    frame: pd.DataFrame
     places: Mapping[Key, int]
     active: list[bool]
+    rows: Mapping[Key, Row]
     steps: dict[Key, _Step] = field(default_factory=dict)
     changed: set[Key] = field(default_factory=set)
-
-    def row(self, key: Key) -> Row | None:
-        place = self.places.get(key)
-        return None if place is None else {str(name): str(value) for name, value in self.frame.iloc[place][list(self.entity.columns)].items()}
 
     def is_active(self, key: Key) -> bool:
         return self.active[self.places[key]]
@@ -75,13 +71,14 @@ def undo(entries: Iterable[Change], now: Roster, later: Set[tuple[str, Key]] = f
     there at all only where none of the `later` runs that stand has touched it. Columns that are `unkept` today are not put back. A record
     does not come back to a school, section or person that has left, nor leave while others need it.
     """
-    sides: dict[str, _Live] = {}
+    told: dict[str, list[Change]] = {}
     for change in entries:
-        if change.entity not in now.entities:
-            continue
-        if change.entity not in sides:
-            sides[change.entity] = _live(ENTITIES[change.entity], now.entities[change.entity])
-        _take(sides[change.entity], change, later, unkept.get(change.entity, ()))
+        if change.entity in now.entities:
+            told.setdefault(change.entity, []).append(change)
+    sides = {name: _live(ENTITIES[name], now.entities[name], every) for name, every in told.items()}
+    for name, side in sides.items():
+        for change in told[name]:
+            _take(side, change, later, unkept.get(name, ()))
     while _leave_what_is_bound(sides, now) | _leave_parts(sides):
         pass
     steps = {name: [sides[name].steps[key] for key in sorted(sides[name].steps)] for name in ENTITIES if name in sides}
@@ -93,9 +90,24 @@ def undo(entries: Iterable[Change], now: Roster, later: Set[tuple[str, Key]] = f
     )
 
 
-def _live(entity: Entity, frame: pd.DataFrame) -> _Live:
+def _live(entity: Entity, frame: pd.DataFrame, entries: Iterable[Change]) -> _Live:
     keys = zip(*(frame[name].to_list() for name in entity.key), strict=True)
-    return _Live(entity, frame, {key: place for place, key in enumerate(keys)}, frame["active"].to_list())
+    places = {key: place for place, key in enumerate(keys)}
+    asked = dict.fromkeys(key for change in entries for key in (_key(entity, change), _origin(entity, change)) if key in places)
+    cells = frame[list(entity.columns)].iloc[[places[key] for key in asked]].to_dict("records")
+    rows = {key: {str(name): str(value) for name, value in row.items()} for key, row in zip(asked, cells, strict=True)}
+    return _Live(entity, places, frame["active"].to_list(), rows)
+
+
+def _key(entity: Entity, change: Change) -> Key:
+    return tuple(change.key[name] for name in entity.key)
+
+
+def _origin(entity: Entity, change: Change) -> Key:
+    """The enrollment that a move ended; of any other change nothing."""
+    if entity.name != "enrollments" or change.operation != "moved" or change.before is None:
+        return ()
+    return str(change.before.get("section_id", "")), change.key["student_id"]
 
 
 # ---------------------------------------------------------------- one entry
@@ -103,9 +115,9 @@ def _live(entity: Entity, frame: pd.DataFrame) -> _Live:
 
 def _take(side: _Live, change: Change, later: Set[tuple[str, Key]], unkept: Collection[str]) -> None:
     """Note what puts the entry's record back, or that it is left alone; nothing where it is back already."""
-    key = tuple(change.key[name] for name in side.entity.key)
-    if side.entity.name == "enrollments" and change.operation == "moved":
-        step, changed = _moved_back(side, change, key, later)
+    key, origin = _key(side.entity, change), _origin(side.entity, change)
+    if origin:
+        step, changed = _moved_back(side, change, key, origin, later)
     else:
         step, changed = _put_back(side, change, key, later, unkept)
     if changed:
@@ -115,7 +127,7 @@ def _take(side: _Live, change: Change, later: Set[tuple[str, Key]], unkept: Coll
 
 
 def _put_back(side: _Live, change: Change, key: Key, later: Set[tuple[str, Key]], unkept: Collection[str]) -> tuple[_Step | None, bool]:
-    entity, held = side.entity, side.row(key)
+    entity, held = side.entity, side.rows.get(key)
     compared = [name for name in entity.values if name not in unkept]
     before, after = _values(change.before, compared), _values(change.after, compared)
     if held is None:  # attendance is forgotten after a time; a record that was created and is no more needs nothing
@@ -135,11 +147,10 @@ def _put_back(side: _Live, change: Change, key: Key, later: Set[tuple[str, Key]]
     return _Step(key, "moved" if entity.school in entity.values and row[entity.school] != held[entity.school] else "updated", held, row), False
 
 
-def _moved_back(side: _Live, change: Change, key: Key, later: Set[tuple[str, Key]]) -> tuple[_Step | None, bool]:
+def _moved_back(side: _Live, change: Change, key: Key, origin: Key, later: Set[tuple[str, Key]]) -> tuple[_Step | None, bool]:
     """An enrollment goes back to the section that it came from."""
     before, after = change.before or {}, change.after or {}
-    origin = (str(before.get("section_id", "")), key[1])
-    here, there = side.row(key), side.row(origin)
+    here, there = side.rows.get(key), side.rows.get(origin)
     if here is None or there is None:
         return None, True
     if not side.is_active(key) or side.is_active(origin) or here["school_id"] != after.get("school_id", here["school_id"]):
