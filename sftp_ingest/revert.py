@@ -41,7 +41,7 @@ class Plan:
         return self.undo.counts
 
 
-def plan(connection: Connection, reverted: SyncRun, settings: Settings, unkept: Mapping[str, frozenset[str]]) -> Plan:
+def plan(connection: Connection, reverted: SyncRun, unkept: Mapping[str, frozenset[str]]) -> Plan:
     """Compare what the run changed with the roster held now; changes nothing."""
     entries = list(changes.of_run(connection, reverted.id))
     now = rosters.current(connection, reverted.district)
@@ -65,7 +65,7 @@ def unkept(engine: Engine, reverted: SyncRun, settings: Settings) -> dict[str, f
     for table in rules.tables.values():
         dropped = {field.to for field in table.fields if field.drop and field.to}
         whose = table.records or table.extends
-        for name in [whose] if whose else ENTITIES:
+        for name in [whose] if whose in ENTITIES else ENTITIES:  # of demographics and the like, whoever they are of
             found[name] |= dropped
     return {name: frozenset(columns) for name, columns in found.items()}
 
@@ -83,12 +83,12 @@ def revert(
     reverted = ledger.revertible(engine, run.reverts)
     not_kept = unkept(engine, reverted, settings)
     stages = Stages(progress or (lambda stage: None))
+    with stages.stage("compare"), database.reading(engine) as connection:
+        planned = plan(connection, reverted, not_kept)
+    with stages.stage("details"):
+        keep(Details({}, {}, {}, planned.undo.change_set, None, (), planned.undo.left_alone))
+    moment = datetime.now(UTC)
     with database.writing(engine) as connection:
-        with stages.stage("compare"):
-            planned = plan(connection, reverted, settings, not_kept)
-        with stages.stage("details"):
-            keep(Details({}, {}, {}, planned.undo.change_set, None, (), planned.undo.left_alone))
-        moment = datetime.now(UTC)
         with stages.stage("apply"):
             upserter.apply(connection, run.district, run.id, planned.undo.first, moment)
             upserter.apply(connection, run.district, run.id, planned.undo.change_set, moment)

@@ -165,7 +165,7 @@ def _undone(here: shared.Opened, reverted: SyncRun) -> SyncReport:
     settings = here.config.settings(reverted.district)
     with shared.progress(f"run {reverted.id}") as stage, database.reading(here.engine) as connection:
         stage("compare")
-        planned = revert.plan(connection, reverted, settings, revert.unkept(here.engine, reverted, settings))
+        planned = revert.plan(connection, reverted, revert.unkept(here.engine, reverted, settings))
     return summary.make(
         district=shared.known(here.engine, reverted.district),
         run=None,

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, select, text
 from sftp_ingest import revert, sweeps, sync
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import IngestError, RunError, StoreError
-from sftp_ingest.model import ENTITIES, ChangeSet, Details, LeftAlone, Roster, SyncRun
+from sftp_ingest.model import ENTITIES, ChangeSet, DeliveredFile, Details, LeftAlone, Roster, SyncRun
 from sftp_ingest.store import changes, database, ledger, rosters, tables, upserter
 from tests.integration.test_store import LATER, NOW, SNAPSHOT, add, change_set, claimed, close, current, delivery, held
 from tests.unit.districts import Files, planned
@@ -221,6 +221,14 @@ def test_a_sensitive_column_that_is_no_longer_kept_does_not_come_back(engine: En
     assert {name: current(engine, "students")["1",][name] for name in ("frl_status", "grade")} == {"frl_status": "", "grade": "4"}
     reverted(engine, night, Settings(keep_sensitive=("frl_status",)))
     assert current(engine, "students")["1",]["frl_status"] == ""  # the grade is back already, so the record is no longer as the run left it
+
+
+@pytest.mark.parametrize("files", [("students.csv", "schools.csv"), ("users.csv", "orgs.csv", "classes.csv")])
+def test_which_columns_are_not_kept_is_known_of_every_format(engine: Engine, files: tuple[str, ...]) -> None:
+    add(engine, "acme")
+    run = claimed(engine, replace(delivery(), files=tuple(DeliveredFile(name, 1, "") for name in files)))
+    assert "preferred_first_name" in revert.unkept(engine, run, Settings())["students"]
+    assert "preferred_first_name" not in revert.unkept(engine, run, Settings(keep_sensitive=("preferred_first_name",)))["students"]
 
 
 # ---------------------------------------------------------------- what cannot be reverted
