@@ -69,6 +69,8 @@ def story(config: Config, engine: Engine, district: str, kind: Kind, identifier:
     Raises ConfigError where nothing is known of such a record, ContractError where the district's own rules are wrong, StoreError where
     the database does not answer.
     """
+    if not identifier.strip():
+        raise ConfigError("the id is blank; blank cells name nobody")
     runs = {run.id: run for run in ledger.runs(engine, district, limit=2**31 - 1)}
     with database.reading(engine) as connection:
         held = {entity: changes.records_with(connection, district, entity, column, identifier) for entity, column in COLUMNS[kind].items()}
@@ -88,13 +90,15 @@ def story(config: Config, engine: Engine, district: str, kind: Kind, identifier:
         of_it = [run for run in runs.values() if run.delivery == delivery.id]
         places, lost = _places(config, delivery, kind, identifier)
         touched = [run for run in of_it if run.id in changed or (run.id == first and began) or _left_alone(run, kind, identifier)]
-        if places or touched or (before and not lost):
+        preview = delivery.origin == "preview"
+        if places or touched or (before and not lost and not preview):
             events.append(_delivered(delivery, places, lost))
         if places:
             events += _findings(config, engine, delivery, of_it, places)
         if places or touched:
             events += [_ran(run, kind, identifier) for run in of_it if run.state == "closed"]
-        before = bool(places) or (before and bool(lost))
+        if not preview:
+            before = bool(places) or (before and bool(lost))
     events += [_began(runs[first], entity) for entity in sorted(began) if first is not None]
     events += [_changed(each, runs[each.run], kind) for each in entries if each.run in runs]
     for hold in ledger.holds(engine, district):
