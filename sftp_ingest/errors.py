@@ -5,7 +5,8 @@ IngestError
 ├── ContractError    a contract file, under schemas/ or of a district's own, cannot be read or contradicts itself (exit code 2)
 ├── DeliveryError    sealed files are missing or are not the ones that were sealed
 ├── StoreError       the database said no; `transient` tells whether to try again
-└── HoldError        a hold cannot be released or discarded as asked
+├── HoldError        a hold cannot be released or discarded as asked
+└── RunError         a run cannot be reverted as asked (exit code 2)
 """
 
 from __future__ import annotations
@@ -37,3 +38,7 @@ class StoreError(IngestError):
 
 class HoldError(IngestError):
     """There is no such open hold."""
+
+
+class RunError(IngestError):
+    """There is no such run, or nothing of it that could be reverted."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sftp_ingest.findings import Finding
 
@@ -368,6 +368,7 @@ class Details:
 
     By file, as the contract spells it: how many `rows` it has, how many of them were `left_out`, and those rows as they were sent
     (`rejected`, the first of them only, with what is wrong appended). `done` is what is applied, `waiting` what a hold keeps back.
+    `left_alone` has the keys of records that a revert did not touch, by entity.
     """
 
     rows: Mapping[str, int]
@@ -376,6 +377,7 @@ class Details:
     done: ChangeSet | None
     waiting: ChangeSet | None
     findings: tuple[Finding, ...]
+    left_alone: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- what was done
@@ -390,8 +392,35 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class LeftAlone:
+    """Records of one entity that a revert did not touch, as they have changed since: how many, and the ids of the first of them.
+
+    The ids of a record that joins two others, as an enrollment, are both of theirs with a slash between them.
+    """
+
+    count: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of the change log: of a record, named by its `key`, the values that differ before and after; None where there was no record before."""
+
+    run: int
+    sequence: int
+    entity: str
+    key: Mapping[str, str]
+    operation: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class SyncRun:
-    """One attempt to bring a district to what a delivery says, as the ledger knows it."""
+    """One attempt to bring a district to what a delivery says, as the ledger knows it.
+
+    A run that `reverts` another one undoes what that one did to the roster, and names the same delivery; `left_alone` says what it did not touch.
+    """
 
     id: int
     district: str
@@ -407,6 +436,8 @@ class SyncRun:
     seconds: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     preview: Preview | None = None
+    reverts: int | None = None
+    left_alone: Mapping[str, LeftAlone] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -455,3 +486,5 @@ class SyncReport:
     error: str = ""
     preview: bool = False
     hold_number: int | None = None
+    reverts: int | None = None
+    left_alone: Mapping[str, LeftAlone] = field(default_factory=dict)

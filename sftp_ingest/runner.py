@@ -61,14 +61,15 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
 
     The one place where any fault of a run is caught: a fault of ours must not stop the nights of other districts.
     """
-    from sftp_ingest import sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
+    from sftp_ingest import revert, sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
 
     with district_lock(config, run.district) as ours:
         if not ours:
             ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))
             return None
         try:
-            outcome = sync.sync(engine, run, config.settings(run.district), progress=progress, keep=partial(_keep, config, run))
+            see = sync.sync if run.reverts is None else revert.revert
+            outcome = see(engine, run, config.settings(run.district), progress=progress, keep=partial(_keep, config, run))
         except (StoreError, OSError) as fault:
             transient = not isinstance(fault, StoreError) or fault.transient
             sentence = str(fault) if isinstance(fault, StoreError) else f"the machine said no: {fault.strerror}"
@@ -120,7 +121,9 @@ def report_of(engine: Engine, run_id: int) -> SyncReport:
         raise DeliveryError(f"run {run_id} belongs to no district")
     held = ledger.hold_of(engine, run_id)
     history = [
-        each for each in ledger.runs(engine, run.district, limit=HISTORY) if each.state == "closed" and each.outcome != "previewed" and each.id <= run_id
+        each
+        for each in ledger.runs(engine, run.district, limit=HISTORY)
+        if each.state == "closed" and each.outcome != "previewed" and each.reverts is None and each.id <= run_id
     ]
     return summary.make(
         district=district,

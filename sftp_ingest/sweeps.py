@@ -165,7 +165,8 @@ def state_of(engine: Engine, config: Config, district: District, now: datetime) 
         return "overdue"
     if ledger.holds(engine, district.id, "open"):
         return "on_hold"
-    last = next((run for run in ledger.runs(engine, district.id, limit=20) if run.state == "closed" and run.outcome != "previewed"), None)
+    runs = ledger.runs(engine, district.id, limit=20)
+    last = next((run for run in runs if run.state == "closed" and run.outcome != "previewed" and run.reverts is None), None)
     if last is None:
         return "new"
     if last.outcome == "refused":

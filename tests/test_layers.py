@@ -14,7 +14,7 @@ import sftp_ingest
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config"})
-EVERYTHING = frozenset({"sample", "logs", "sync", "runner", "sweeps", "intake", "roster", "store", "report"}) | GROUND
+EVERYTHING = frozenset({"sample", "logs", "sync", "revert", "why", "runner", "sweeps", "intake", "roster", "store", "report"}) | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
@@ -29,7 +29,9 @@ TABLE: Mapping[str, frozenset[str]] = {
     "store": GROUND,
     "report": GROUND,
     "sync": GROUND | {"roster", "store"},
-    "runner": GROUND | {"sync", "store", "report", "logs"},
+    "revert": GROUND | {"sync", "roster", "store"},
+    "why": GROUND | {"roster", "store", "report"},
+    "runner": GROUND | {"sync", "revert", "store", "report", "logs"},
     "sweeps": GROUND | {"intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},

@@ -12,8 +12,8 @@ import traceback
 import typer
 
 import sftp_ingest
-from sftp_ingest.cli import districts, exports, holds, home, runs, samples
-from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError
+from sftp_ingest.cli import districts, exports, holds, home, runs, samples, stories
+from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError, RunError
 
 app = typer.Typer(
     name="sftp-ingest",
@@ -30,6 +30,7 @@ app.command("check")(runs.check)
 app.command("sync")(runs.sync)
 app.add_typer(runs.app, name="runs")
 app.command("report")(runs.report)
+app.command("why")(stories.why)
 app.add_typer(holds.app, name="holds")
 app.command("sample")(samples.sample)
 app.add_typer(home.config_app, name="config")
@@ -51,7 +52,7 @@ def main() -> None:
     """Run the command line, and exit."""
     try:
         app()
-    except (ConfigError, ContractError, HoldError) as fault:
+    except (ConfigError, ContractError, HoldError, RunError) as fault:
         _end(str(fault), 2)
     except IngestError as fault:
         _end(str(fault), 3)

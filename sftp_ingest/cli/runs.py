@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -83,8 +84,8 @@ def sync(
     return see_through(here, run_id, html, as_json)
 
 
-def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bool) -> None:
-    """See a pending run to its end, here or by a daemon that is quicker, and print its report."""
+def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bool, advice: Sequence[str] = ()) -> None:
+    """See a pending run to its end, here or by a daemon that is quicker, and print its report, with advice where there is any."""
     with shared.progress(f"run {run_id}") as progress:
         while True:
             claimed = ledger.claim(here.engine, runner.me(), datetime.now(UTC), run=run_id)
@@ -96,7 +97,7 @@ def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bo
             progress("waiting for another run of the district")
             time.sleep(0.2)
     made = runner.report_of(here.engine, run_id)
-    _tell(made, html, as_json, fix_it=_fix_it(here, made))
+    _tell(made, html, as_json, fix_it=_fix_it(here, made), advice=advice)
 
 
 @app.callback()
@@ -123,6 +124,7 @@ def list_runs(
     rows = shared.table("run", "district", "finished", "outcome", "what it did")
     for run in found:
         did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE)
+        did = f"reverts run {run.reverts}{': ' if did else ''}{did}" if run.reverts is not None else did
         rows.add_row(str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state, did)
     shared.out.print(rows)
     return None
@@ -137,6 +139,58 @@ def show(run: RunArgument, config_path: ConfigOption = None, as_json: JsonOption
         return shared.print_json(summary.as_json(made))
     text.render(made, shared.out, _fix_it(here, made))
     return None
+
+
+@app.command("revert")
+def revert(
+    run: RunArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be put back, and change nothing.")] = False,
+    html: HtmlOption = None,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put back what a run changed; records that have changed since are left alone. This is a run too, and can be reverted."""
+    here = shared.opened(config_path)
+    reverted = ledger.revertible(here.engine, run)
+    advice = _before_the_next_night(here, reverted)
+    if dry_run:
+        return _tell(_undone(here, reverted), html, as_json, advice=advice)
+    return see_through(here, ledger.revert(here.engine, run, datetime.now(UTC)), html, as_json, advice)
+
+
+def _undone(here: shared.Opened, reverted: SyncRun) -> SyncReport:
+    """The report of what a revert would do."""
+    from sftp_ingest import revert  # pandas takes a second that other commands need not wait
+
+    settings = here.config.settings(reverted.district)
+    with shared.progress(f"run {reverted.id}") as stage, database.reading(here.engine) as connection:
+        stage("compare")
+        planned = revert.plan(connection, reverted, revert.unkept(here.engine, reverted, settings))
+    return summary.make(
+        district=shared.known(here.engine, reverted.district),
+        run=None,
+        delivery=ledger.delivery(here.engine, reverted.delivery),
+        outcome=planned.outcome,
+        findings=(),
+        counts=planned.counts,
+        hold=None,
+        reverts=reverted.id,
+        left_alone=planned.left_alone,
+    )
+
+
+def _before_the_next_night(here: shared.Opened, reverted: SyncRun) -> list[str]:
+    """What may bring the changes again, and what keeps it from that."""
+    district = reverted.district
+    again = f"the next delivery of {district} is compared with the roster as it is then, and may bring these changes again"
+    if shared.known(here.engine, district).paused:
+        advice = [f"{district} is paused. Once resumed (`sftp-ingest districts resume {district}`), {again}."]
+    else:
+        advice = [f"{again[0].upper()}{again[1:]}; `sftp-ingest districts pause {district}` keeps it waiting."]
+    held = [str(each.id) for each in ledger.holds(here.engine, district, "open")]
+    if held:
+        advice.append(f"So may a hold that is released: {', '.join(held)} {'is' if len(held) == 1 else 'are'} open.")
+    return advice
 
 
 def report(run: RunArgument, html: HtmlOption = None, zip: ZipOption = None, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -204,16 +258,20 @@ def _planned(
     )
 
 
-def _tell(made: SyncReport, html: Path | None, as_json: bool, before: SyncReport | None = None, fix_it: FixIt | None = None) -> None:
+def _tell(
+    made: SyncReport, html: Path | None, as_json: bool, before: SyncReport | None = None, fix_it: FixIt | None = None, advice: Sequence[str] = ()
+) -> None:
     """Print the report, and where there is one under other rules what differs from it; the exit code is the report's."""
     if html is not None:
         html.write_text(pages.html(made, fix_it), encoding="utf-8")
     if as_json:
-        shared.print_json(summary.as_json(made) | (compared.as_json(before, made) if before else {}))
+        shared.print_json(summary.as_json(made) | (compared.as_json(before, made) if before else {}) | ({"advice": list(advice)} if advice else {}))
     else:
         text.render(made, shared.out, fix_it)
         if before is not None:
             compared.render(before, made, shared.out)
+        for sentence in advice:
+            shared.out.print(f"\n→ {sentence}", highlight=False, markup=False, soft_wrap=True)
     if made.outcome in _UNHAPPY:
         raise typer.Exit(1)
     if made.outcome == "failed":
@@ -231,6 +289,7 @@ def _run_told(run: SyncRun) -> dict[str, Any]:
         "counts": {entity: asdict(counts) for entity, counts in run.counts.items()},
         "seconds": dict(run.seconds),
         "error": run.error,
+        "reverts": run.reverts,
     }
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,7 @@ warnings.csv            what was noticed and kept, and what was read in another 
 <type>-moved.csv        records that changed school (like -updated), enrollments that changed section (with the section and school before)
 <type>-deactivated.csv  records that left, as they were last known
 <type>-reactivated.csv  records that left once and are back
+<type>-left-alone.csv   records that a revert did not touch, as they have changed since or hang on some that have
 <type>-waiting.csv      what waits for a person and was not done; the cells of waiting updates are in <type>-waiting-updated.csv
 contents.json           how many lines each file has, and of how many records: of each at most {MOST_LINES:,} are written
 
@@ -150,6 +153,32 @@ def rejected(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
                     yield name, iter(lambda member=member: member.read(1 << 20), b"")  # type: ignore[misc]
 
 
+def waiting(path: Path, entity: str, column: str, identifier: str) -> list[str]:
+    """What would be done to the entity's records that have the id in a column, of a zip of details: an operation a record that waits."""
+    return [row["operation"] for row in _rows(path, f"{entity}-waiting.csv") if _meant(row.get(column, "")) == identifier]
+
+
+def rejected_lines(path: Path, file: str, lines: Collection[int]) -> dict[int, str]:
+    """Those of the lines of a file that were left out → the finding's code, as far as the zip of details lists them."""
+    asked = {str(line) for line in lines}
+    return {int(row["line"]): row["finding"] for row in _rows(path, f"{REJECTED}{file.replace('/', '-')}") if row.get("line") in asked}
+
+
+def _rows(path: Path, name: str) -> Iterator[dict[str, str]]:
+    """The lines of one CSV file of a zip of details, none where there is no such file or no such zip."""
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 20))
+    try:
+        with zipfile.ZipFile(path) as details, details.open(name) as member:
+            yield from csv.DictReader(io.TextIOWrapper(member, encoding="utf-8-sig", newline=""))
+    except (OSError, zipfile.BadZipFile, KeyError):
+        return
+
+
+def _meant(cell: str) -> str:
+    """The text of a cell before it was made safe for a spreadsheet."""
+    return cell[1:] if cell.startswith("'") else cell
+
+
 @contextmanager
 def whole(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """A file that is written under a hidden name, which the SFTP server never shows, and put in place at once."""
@@ -185,6 +214,8 @@ def _files(details: Details) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def _members(details: Details) -> Iterator[_Member]:
+    import pyarrow as pa  # not above, as said there; so in all functions that write
+
     for file, table in details.rejected.items():
         yield _Member(f"{REJECTED}{file.replace('/', '-')}", table, details.left_out[file])
     for name, severities in (("errors.csv", ("refuse", "reject")), ("warnings.csv", ("warn",))):
@@ -195,10 +226,12 @@ def _members(details: Details) -> Iterator[_Member]:
         yield from _changes(details.done)
     if details.waiting is not None:
         yield from _waiting(details.waiting)
+    for name, keys in details.left_alone.items():
+        yield _Member(f"{name}-left-alone.csv", pa.Table.from_pandas(keys.head(MOST_LINES), preserve_index=False), len(keys))
 
 
 def _findings(findings: Sequence[Finding]) -> pa.Table:
-    import pyarrow as pa  # not above, as said there; so in all functions that write
+    import pyarrow as pa
 
     rows = [
         (

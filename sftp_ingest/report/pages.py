@@ -102,6 +102,7 @@ def html(report: SyncReport, fix_it: FixIt | None = None) -> str:
         hold_advice=summary.hold_advice(report),
         hold_command=summary.hold_command(report),
         waiting=summary.waiting(report.hold) if report.hold else "",
+        left_alone=summary.left_alone(report),
         left_out_advice=summary.LEFT_OUT_ADVICE if any(each.severity == "reject" for each in causes) else "",
         pictures=pictures(report),
         stack=STACK,

@@ -61,7 +61,7 @@ def make(report: SyncReport, contents: Mapping[str, Any] | None, details: str | 
     return {
         "format": FORMAT,
         "version": VERSION,
-        **{key: told[key] for key in ("district", "delivery", "run", "outcome", "preview")},
+        **{key: told[key] for key in ("district", "delivery", "run", "outcome", "preview", "reverts")},
         "action": action(report),
         **{key: told[key] for key in ("received_at", "finished_at")},
         "files": [

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from sftp_ingest.findings import Finding, Reading, Severity
-from sftp_ingest.model import ENTITIES, OPERATIONS, Cause, Counts, Delivery, District, Hold, Outcome, SyncReport, SyncRun
+from sftp_ingest.model import ENTITIES, OPERATIONS, Cause, Counts, Delivery, District, Hold, LeftAlone, Outcome, SyncReport, SyncRun
 
 Tone = Literal["good", "calm", "attention", "bad"]
 """How a report may look: only *good* is ever green."""
@@ -72,15 +72,23 @@ def make(
     hold_number: int | None = None,
     seconds: Mapping[str, float] = {},
     history: Sequence[SyncRun] = (),
+    reverts: int | None = None,
+    left_alone: Mapping[str, LeftAlone] = {},
 ) -> SyncReport:
     """The report of one run, or of a mere check where `run` is None; then its sentences say what *would* happen.
 
     `history` comes oldest first. `seconds` defaults to the run's own, per stage.
     The run itself joins `history` with the outcome and counts given here, in its place or as the newest.
+    `reverts` and `left_alone` are for a revert that was not made; of one that was, the run says them.
     """
     nights = {each.id: each for each in history}
     preview = run is not None and run.preview is not None
-    verdict = _verdict(outcome, findings, counts, hold, hold_state, real=run is not None and not preview)
+    if run is not None:
+        reverts, left_alone = run.reverts, run.left_alone
+    if reverts is not None and outcome in _APPLIED:
+        verdict = _reverted(reverts, counts, left_alone, real=run is not None)
+    else:
+        verdict = _verdict(outcome, findings, counts, hold, hold_state, real=run is not None and not preview)
     if run is not None and not preview:
         nights[run.id] = replace(run, outcome=outcome, counts=counts)
     return SyncReport(
@@ -103,6 +111,8 @@ def make(
         error=run.error if run else "",
         preview=preview,
         hold_number=hold_number,
+        reverts=reverts,
+        left_alone=left_alone,
     )
 
 
@@ -133,6 +143,8 @@ def as_json(report: SyncReport) -> dict[str, Any]:
         },
         "seconds": dict(report.seconds),
         "error": report.error,
+        "reverts": report.reverts,
+        "left_alone": {entity: {"count": each.count, "ids": list(each.ids)} for entity, each in report.left_alone.items()},
     }
 
 
@@ -160,6 +172,15 @@ def entities(report: SyncReport) -> dict[str, Counts]:
     order = {name: place for place, name in enumerate(ENTITIES)}
     names = sorted(report.counts, key=lambda name: order.get(name, len(order)))
     return {name: report.counts[name] for name in names if report.counts[name] != Counts()}
+
+
+def left_alone(report: SyncReport) -> tuple[str, ...]:
+    """What a revert did not touch, a line an entity: "4 students: 0012, 0014 and 2 more"."""
+    return tuple(
+        f"{_counted(each.count, entity)}: {_first([shown(identifier, 200) for identifier in each.ids[:20]], 20, between=', ')}"
+        f"{f' and {each.count - 20:,} more' if each.count > 20 else ''}"
+        for entity, each in report.left_alone.items()
+    )
 
 
 def hold_advice(report: SyncReport) -> str:
@@ -221,6 +242,14 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], counts: Mapping[str,
             return "Superseded: a newer delivery of the district has taken the place of this one."
         case "failed":
             return "Failed: a fault on our side, not in the files, stopped the run. Nothing was changed."
+
+
+def _reverted(run: int, counts: Mapping[str, Counts], left_alone: Mapping[str, LeftAlone], *, real: bool) -> str:
+    left = sum(each.count for each in left_alone.values())
+    have = "has" if left == 1 else "have"
+    asides = [f"{_number(left, 'record')} that {have} changed since {_be(left, done=real)} left alone"] if left else []
+    told = "; ".join([*(_changes(counts) or ["nothing had to change" if real else "nothing would change"]), *asides])
+    return f"{'Reverts' if real else 'Would revert'} run {run}: {told}."
 
 
 def _held(hold: Hold | None, state: str, changes: Sequence[str], asides: Sequence[str], *, real: bool) -> str:

@@ -39,6 +39,11 @@ def render(report: SyncReport, console: Console, fix_it: FixIt | None = None) ->
         _print_entities(entities, console)
     if report.hold is not None:
         _print_hold(report, report.hold, console)
+    if alone := summary.left_alone(report):
+        console.print()
+        console.print(Text("Left alone, as changed since or bound to what has", style="bold yellow"))
+        for line in alone:
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
     _print_causes(report, console)
     if fix_it is not None:
         console.print()

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, delete, exists, func, insert, or_, select, update
 
-from sftp_ingest.errors import ConfigError, HoldError, StoreError
+from sftp_ingest.errors import ConfigError, HoldError, RunError, StoreError
 from sftp_ingest.findings import Finding, Reading
 from sftp_ingest.model import (
     ColumnShape,
@@ -23,6 +23,7 @@ from sftp_ingest.model import (
     Hold,
     HoldReason,
     HoldRecord,
+    LeftAlone,
     Outcome,
     Preview,
     SyncRun,
@@ -147,8 +148,8 @@ def last_delivery(engine: Engine, district_id: str, *, preview: bool = False) ->
 
 
 def last_applied(engine: Engine, district_id: str) -> tuple[Delivery, Mapping[str, FileShape]] | None:
-    """The delivery that the roster came from last, and the shapes of its files by name; None before the first."""
-    applied = tables.sync_runs.c.outcome.in_(_APPLIED)
+    """The delivery that the roster came from last, and the shapes of its files by name; None before the first. Reverts deliver nothing."""
+    applied = and_(tables.sync_runs.c.outcome.in_(_APPLIED), tables.sync_runs.c.reverts.is_(None))
     query = (
         select(tables.deliveries)
         .join(tables.sync_runs, tables.sync_runs.c.delivery_id == tables.deliveries.c.id)
@@ -239,9 +240,11 @@ def close(
     findings: Iterable[Finding],
     error: str = "",
     preview: Preview | None = None,
+    left_alone: Mapping[str, LeftAlone] = {},
 ) -> None:
     """Ends a running run, with its findings, in the caller's transaction; where the delivery was applied, holds of older ones are superseded.
 
+    `left_alone` is what a revert did not touch.
     Raises StoreError where the run is not running (any more): the caller's transaction must not be kept then.
     """
     told = {name: asdict(each) for name, each in counts.items()}
@@ -255,6 +258,7 @@ def close(
         seconds=dict(seconds),
         error=error,
         preview=asdict(preview) if preview else None,
+        left_alone={name: asdict(each) for name, each in left_alone.items()} or None,
     )
     rows = [_finding_row(run_id, position, each) for position, each in enumerate(findings)]
     if rows:
@@ -262,8 +266,10 @@ def close(
     if outcome not in _APPLIED:  # a delivery that was not believed takes no older one's place
         return
     runs, holds, deliveries = tables.sync_runs, tables.holds, tables.deliveries
-    this = select(deliveries.c.received_at, deliveries.c.district_id).join(runs, runs.c.delivery_id == deliveries.c.id).where(runs.c.id == run_id)
-    received_at, district_id = connection.execute(this).one()
+    columns = (deliveries.c.received_at, deliveries.c.district_id, runs.c.reverts)
+    received_at, district_id, reverts = connection.execute(select(*columns).join(runs, runs.c.delivery_id == deliveries.c.id).where(runs.c.id == run_id)).one()
+    if reverts is not None:
+        return
     older = select(deliveries.c.id).where(deliveries.c.district_id == district_id, deliveries.c.received_at < received_at)
     superseded = update(holds).where(holds.c.district_id == district_id, holds.c.state == "open", holds.c.delivery_id.in_(older))
     connection.execute(superseded.values(state="superseded", decided_at=now))
@@ -306,7 +312,32 @@ def findings(engine: Engine, run_id: int) -> tuple[Finding, ...]:
         return tuple(_finding(row) for row in connection.execute(query).mappings())
 
 
-def _new_run(connection: Connection, district_id: str, delivery_id: str, now: datetime, approved_digest: str = "") -> int:
+def revertible(engine: Engine, run_id: int) -> SyncRun:
+    """The run of this id. Raises RunError where there is none, or nothing of it that could be reverted."""
+    changes = tables.changes
+    found = run(engine, run_id)
+    if found is None:
+        raise RunError(f"there is no run {run_id}")
+    if found.state != "closed":
+        raise RunError(f"run {run_id} has not ended yet")
+    with reading(engine) as connection:
+        first = connection.scalar(select(changes.c.operation).where(changes.c.run_id == run_id).order_by(changes.c.sequence).limit(1))
+    if first == "baseline":
+        raise RunError(f"run {run_id} brought the first roster of {found.district}, which the change log tells in one entry: it cannot be reverted")
+    if first is None:
+        raise RunError(f"run {run_id} has no changes in the change log; there is nothing to revert")
+    return found
+
+
+def revert(engine: Engine, run_id: int, now: datetime) -> int:
+    """The id of the new run that is to undo a run. Raises RunError where that one cannot be reverted."""
+    undone = revertible(engine, run_id)
+    with writing(engine) as connection:
+        _lock(connection, undone.district)
+        return _new_run(connection, undone.district, undone.delivery, now, reverts=run_id)
+
+
+def _new_run(connection: Connection, district_id: str, delivery_id: str, now: datetime, approved_digest: str = "", reverts: int | None = None) -> int:
     row = {
         "district_id": district_id,
         "delivery_id": delivery_id,
@@ -317,6 +348,7 @@ def _new_run(connection: Connection, district_id: str, delivery_id: str, now: da
         "counts": {},
         "seconds": {},
         "error": "",
+        "reverts": reverts,
     }
     return int(connection.scalars(insert(tables.sync_runs).values(row).returning(tables.sync_runs.c.id)).one())
 
@@ -343,6 +375,8 @@ def _run(row: RowMapping) -> SyncRun:
         seconds=row["seconds"],
         error=row["error"],
         preview=Preview(row["preview"]["outcome"], _hold_of(row["preview"]["hold"]) if row["preview"]["hold"] else None) if row["preview"] else None,
+        reverts=row["reverts"],
+        left_alone={name: LeftAlone(each["count"], tuple(each["ids"])) for name, each in (row["left_alone"] or {}).items()},
     )
 
 

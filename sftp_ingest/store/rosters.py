@@ -28,6 +28,11 @@ def current(connection: Connection, district_id: str) -> Roster:
     return Roster({entity.name: _read(connection, district_id, entity) for entity in ENTITIES.values() if not entity.incremental})
 
 
+def whole(connection: Connection, district_id: str, entity: str) -> pd.DataFrame:
+    """All records of one entity, of attendance too, as a frame like those of `current`."""
+    return _read(connection, district_id, ENTITIES[entity])
+
+
 def attendance(connection: Connection, district_id: str, first: str, last: str) -> pd.DataFrame:
     """The district's attendance between two dates (`YYYY-MM-DD`), both included, as a frame like those of `current`."""
     return _read(connection, district_id, ENTITIES["attendance"], (first, last))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, CheckConstraint, Column, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import JSON, Boolean, CheckConstraint, Column, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, Table, Text, cast, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sftp_ingest.model import ENTITIES
@@ -122,6 +122,8 @@ sync_runs = Table(
     Column("seconds", JSON, nullable=False),
     Column("error", Text, nullable=False),
     Column("preview", JSON(none_as_null=True)),
+    Column("reverts", Integer, ForeignKey("sync_runs.id")),
+    Column("left_alone", JSON(none_as_null=True)),
     Index(None, "district_id", "id"),
     sqlite_autoincrement=True,
 )
@@ -177,3 +179,8 @@ changes = Table(
     Column("before", JSON),
     Column("after", JSON),
 )
+
+record = cast(changes.c.key, Text)
+"""The record that an entry of changes is about, as text: JSON itself can be neither compared nor looked up."""
+
+Index("ix_changes_record", changes.c.district_id, changes.c.entity, record)

@@ -21,6 +21,9 @@ from sftp_ingest.store import tables
 _ROWS = 50_000
 """How many rows are turned into CSV, or into Python's objects, at once."""
 
+_FORMER = "former_school_id"
+"""In the entry of an enrollment that moved: the school under which the student had once left the section that he is in now, where it was another."""
+
 _INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -132,17 +135,21 @@ def _entries(change_set: ChangeSet) -> Iterator[tuple[str, str, str, str, str]]:
 def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> Iterator[tuple[str, str, str, str, str]]:
     compared = entity.values
     if "from_section_id" in changes.columns:  # of who moved, the place is what differs, though it is part of the key
-        compared = ("section_id", *entity.values)
+        compared = ("section_id", *entity.values, _FORMER)
         moved = changes["operation"] == "moved"
+        left_once = moved & (before["school_id"] != "") & (before["school_id"] != changes["school_id"])
+        blank = pd.Series("", index=changes.index, dtype=changes["section_id"].dtype)
         before = before.assign(
             section_id=changes["from_section_id"].where(moved, changes["section_id"]),
             school_id=changes["from_school_id"].where(moved, before["school_id"]),
+            **{_FORMER: before["school_id"].where(left_once, blank)},
         )
+        changes = changes.assign(**{_FORMER: blank})
     rows = zip(_rows(changes, ("operation",)), _rows(changes, entity.key), _rows(before, compared), _rows(changes, compared), strict=True)
     for (operation,), key, held, wanted in rows:
         differing = [(name, old, new) for name, old, new in zip(compared, held, wanted, strict=True) if old != new]
         was: dict[str, object] = {name: old for name, old, _ in differing}
-        becomes: dict[str, object] = {name: new for name, _, new in differing}
+        becomes: dict[str, object] = {name: new for name, _, new in differing if name != _FORMER}
         if operation in ("deactivated", "reactivated"):
             was["active"], becomes["active"] = operation == "deactivated", operation == "reactivated"
         named = dict(zip(entity.key, key, strict=True))

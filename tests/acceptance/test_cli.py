@@ -21,7 +21,7 @@ COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
     "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key",
     "districts export",
-    "runs", "runs list", "runs show", "holds", "holds list", "holds show", "holds release", "holds discard",
+    "runs", "runs list", "runs show", "runs revert", "why", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",
 )  # fmt: skip
 COUNTS = {"rows", "created", "updated", "moved", "deactivated", "reactivated", "unchanged", "rejected"}
@@ -404,6 +404,13 @@ def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_
         ("runs", "show", "99999"),
         ("runs", "show", "99999999999999999999"),
         ("runs", "list", "--limit", "-1"),
+        ("runs", "revert", "99999"),
+        ("runs", "revert", "99999", "--dry-run"),
+        ("runs", "revert", "one"),
+        ("why", "nobody", "user", "1"),
+        ("why", "target", "user", "1"),
+        ("why", "target", "pupil", "1"),
+        ("why", "target", "section", "\x1b[31m"),
         ("report", "99999"),
         ("report", "one"),
         ("holds", "show", "99999"),

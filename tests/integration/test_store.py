@@ -106,6 +106,7 @@ def stamps(engine: Engine, table: str, **key: str) -> tuple[Any, ...]:
 # ---------------------------------------------------------------- the schema and its faults
 
 
+@pytest.mark.filterwarnings("ignore:.*expression-based index")
 def test_the_migrations_make_exactly_the_tables_of_the_code(engine: Engine) -> None:
     with database.reading(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), tables.metadata) == []

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.findings import Finding, Reading, finding
 from sftp_ingest.model import Details, Limits, Roster
 from sftp_ingest.report import archive, notify, receipt
+from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.sync import details, empty_roster, plan
 from tests.unit.districts import TOLERANT, Files, applied, enrollment, planned, small, student, written
 from tests.unit.test_report import HOLD, report_of, run_of
@@ -145,6 +147,24 @@ def test_a_warning_tells_what_was_read_and_what_it_became(tmp_path: Path) -> Non
     first, second = content(packed(made, tmp_path))["warnings.csv"]
     assert first["read as"] == "KG = Kindergarten (2), =1 = (blank) (1)"
     assert (first["first lines"], first["count"], second["file"]) == ("3 4", "2", "sch?ler.csv")
+
+
+def test_a_zip_of_details_is_asked_about_one_record(tmp_path: Path) -> None:
+    now = first_night(tmp_path / "a")
+    files = small(20)
+    files["students"] = [{**row, "Last_name": ""} if row["Student_id"] == "0003" else row for row in files["students"][:10]]
+    path = packed(details_of(tmp_path / "b", files, now, Settings(limits=Limits(records=5, removed_share=0.4))), tmp_path)
+    assert archive.waiting(path, "students", "sis_id", "0011") == ["deactivated"]
+    assert archive.waiting(path, "students", "sis_id", "0003") == archive.waiting(path, "staff", "sis_id", "0011") == []
+    assert archive.rejected_lines(path, "students.csv", (2, 4)) == {4: "value_missing"}
+    assert archive.waiting(tmp_path / "none.zip", "students", "sis_id", "0011") == []
+    assert archive.rejected_lines(tmp_path / "none.zip", "students.csv", (4,)) == {}
+
+
+def test_what_a_revert_left_alone_is_a_file_of_keys(tmp_path: Path) -> None:
+    keys = pd.DataFrame({"section_id": pd.array(["-1"], dtype=TEXT), "student_id": pd.array(["2"], dtype=TEXT)})
+    made = Details({}, {}, {}, None, None, (), {"enrollments": keys})
+    assert content(packed(made, tmp_path))["enrollments-left-alone.csv"] == [{"section_id": "'-1", "student_id": "2"}]
 
 
 def test_a_file_of_details_is_bounded_and_says_of_how_many_records_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

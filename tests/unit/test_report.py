@@ -260,7 +260,7 @@ def test_the_json_form_is_one_object_of_plain_values() -> None:
     told = json.loads(json.dumps(summary.as_json(report_of("on_hold", found, hold=HOLD, hold_state="open"))))
     assert list(told) == [
         "district", "run", "delivery", "outcome", "preview", "verdict", "received_at", "finished_at", "files",
-        "counts", "findings", "causes", "hold", "seconds", "error",
+        "counts", "findings", "causes", "hold", "seconds", "error", "reverts", "left_alone",
     ]  # fmt: skip
     assert (told["run"], told["received_at"], told["seconds"]) == (7, "2026-11-23T02:05:00Z", {"load": 0.5, "apply": 1.25})
     assert told["counts"]["students"] == {
