@@ -14,7 +14,7 @@ import sftp_ingest
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config"})
-EVERYTHING = frozenset({"sample", "logs", "sync", "runner", "sweeps", "intake", "roster", "store", "report"}) | GROUND
+EVERYTHING = frozenset({"sample", "logs", "sync", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"}) | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
@@ -30,7 +30,9 @@ TABLE: Mapping[str, frozenset[str]] = {
     "report": GROUND,
     "sync": GROUND | {"roster", "store"},
     "runner": GROUND | {"sync", "store", "report", "logs"},
-    "sweeps": GROUND | {"intake.inbox", "store"},
+    "retention": GROUND | {"intake.inbox", "intake.kept", "store", "report.archive", "runner", "logs"},
+    "erasure": GROUND | {"intake.inbox", "intake.kept", "roster", "store", "runner"},
+    "sweeps": GROUND | {"retention", "intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},
     "__main__": frozenset({"cli"}),

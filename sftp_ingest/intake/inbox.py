@@ -140,7 +140,7 @@ def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Del
             copy = folder / name
             copy.parent.mkdir(mode=0o700, exist_ok=True)
             shutil.copyfile(source / name, copy)
-            _sync(copy)
+            make_durable(copy)
             files.append(DeliveredFile(name, copy.stat().st_size, _sha256(copy)))
         return _close(Delivery(_id(folder), district, now, folder, tuple(files), "folder"))
 
@@ -170,9 +170,9 @@ def sealed(deliveries: Path, district: str) -> list[Delivery]:
     folder = deliveries / district
     if not folder.is_dir():
         return []
-    with _lock(folder, wait=False) as free:
+    with sealing_lock(folder, wait=False) as free:
         if free:
-            _clear(folder)
+            clear(folder)
     found = [_read(path) for path in folder.glob(f"[!.]*/{RECORD}")]
     return sorted(found, key=lambda each: (each.received_at, each.id))
 
@@ -202,8 +202,8 @@ def _workshop(deliveries: Path, district: str, now: datetime) -> Iterator[Path]:
     """A fresh hidden folder to seal in, gone afterwards unless it was closed; one sealing at a time for a district."""
     parent = deliveries / district
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _lock(parent, wait=True):
-        _clear(parent)
+    with sealing_lock(parent, wait=True):
+        clear(parent)
         folder = parent / f".{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}.tmp"
         folder.mkdir(mode=0o700)
         try:
@@ -213,8 +213,8 @@ def _workshop(deliveries: Path, district: str, now: datetime) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds the district's sealing lock, which dies with its holder; yields False where it was taken and `wait` is false."""
+def sealing_lock(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Holds the sealing lock of a district's folder, which dies with its holder; yields False where it was taken and `wait` is false."""
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -224,7 +224,8 @@ def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
             yield True
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
+    """Remove what was half sealed, or half removed, in a district's folder; to be called with its sealing lock."""
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover)
 
@@ -245,11 +246,11 @@ def _close(delivery: Delivery) -> Delivery:
     }
     folder = delivery.folder
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _sync(folder / RECORD)
+    make_durable(folder / RECORD)
     for each in {(folder / file.name).parent for file in delivery.files} | {folder}:
-        _sync(each)
+        make_durable(each)
     final = folder.rename(folder.with_name(delivery.id))
-    _sync(final.parent)
+    make_durable(final.parent)
     return replace(delivery, folder=final)
 
 
@@ -274,7 +275,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def make_durable(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
