@@ -31,7 +31,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "sync": GROUND | {"roster", "store"},
     "runner": GROUND | {"sync", "store", "report", "logs"},
     "retention": GROUND | {"intake.inbox", "intake.kept", "store", "report.archive", "runner", "logs"},
-    "erasure": GROUND | {"intake.inbox", "intake.kept", "roster", "store", "runner"},
+    "erasure": GROUND | {"intake", "roster", "store", "runner"},
     "sweeps": GROUND | {"retention", "intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},
