@@ -234,7 +234,7 @@ def _alone(config: Config, district_id: str) -> Iterator[None]:
     """While no run of the district, and no sweep over its deliveries, is in progress. Raises ConfigError where one is."""
     with district_lock(config, district_id) as ours:
         if not ours:
-            raise ConfigError(f"a run of {district_id} is in progress; nothing was erased, try again when it has ended")
+            raise ConfigError(f"a run of {district_id}, or a sweep over its deliveries, is in progress; nothing was erased, try again when it has ended")
         yield
 
 

@@ -34,14 +34,22 @@ class Swept:
     changes: int = 0
 
 
+def is_due(config: Config, engine: Engine, now: datetime) -> bool:
+    """Whether a sweep would find anything to do in any district. Raises StoreError."""
+    return any(
+        stored.old_changes(engine, district.id, _horizon(config, district.id, now))
+        or any(_is_due(config, standing, now) for standing in stored.standings(engine, district.id))
+        for district in ledger.districts(engine)
+    )
+
+
 def sweep(config: Config, engine: Engine, district: str, now: datetime) -> Swept:
     """Compress the district's closed deliveries, prune those older than `keep_nights`, forget changes older than `keep_changes_nights`.
 
     A delivery with an open hold or with a run that is not closed is left alone, and the one applied last is never pruned; nothing is done to
     files while a run of the district is in progress. Broken off at any moment, the next sweep goes on. Raises OSError and StoreError.
     """
-    settings = config.settings(district)
-    packed = pruned = details = 0
+    packed = pruned = details = changes = 0
     for standing in stored.standings(engine, district):
         if not _is_due(config, standing, now):
             continue
@@ -53,7 +61,8 @@ def sweep(config: Config, engine: Engine, district: str, now: datetime) -> Swept
                 pruned += kept.remove(config.deliveries, district, [standing.delivery.id])
             else:
                 packed += kept.pack(_here(config, standing), _home(config, standing))
-    changes = stored.forget_changes(engine, district, now - timedelta(days=settings.keep_changes_nights))
+    if stored.old_changes(engine, district, _horizon(config, district, now)):
+        changes = stored.forget_changes(engine, district, _horizon(config, district, now))
     swept = Swept(packed, pruned, details, changes)
     if swept != Swept():
         log.info("deliveries_kept", district=district, packed=packed, pruned=pruned, details=details, changes=changes)
@@ -77,6 +86,11 @@ def in_own_process(config_file: Path, now: datetime) -> None:
         sweep_all(config, database.open_engine(config.database_url), now)
     except StoreError as fault:
         log.error("ledger_unreachable", error=str(fault))
+
+
+def _horizon(config: Config, district: str, now: datetime) -> datetime:
+    """What a run changed that ended before is forgotten."""
+    return now - timedelta(days=config.settings(district).keep_changes_nights)
 
 
 def _is_old(config: Config, standing: Standing, now: datetime) -> bool:

@@ -146,7 +146,14 @@ class Sweeps:
 
     def _keep(self) -> None:
         """Compress and prune in a process of its own, which may be ended at any moment."""
-        process = self._context.Process(target=retention.in_own_process, args=(self._config.file, datetime.now(UTC)), name="retention")
+        now = datetime.now(UTC)
+        try:
+            if not retention.is_due(self._config, self._engine, now):
+                return
+        except StoreError as fault:
+            log.error("ledger_unreachable", error=str(fault))
+            return
+        process = self._context.Process(target=retention.in_own_process, args=(self._config.file, now), name="retention")
         process.start()
         while process.is_alive():
             if self._stopping.is_set():

@@ -30,7 +30,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "report": GROUND,
     "sync": GROUND | {"roster", "store"},
     "runner": GROUND | {"sync", "store", "report", "logs"},
-    "retention": GROUND | {"intake.inbox", "intake.kept", "store", "report.archive", "runner", "logs"},
+    "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
     "erasure": GROUND | {"intake", "roster", "store", "runner"},
     "sweeps": GROUND | {"retention", "intake.inbox", "store"},
     "daemon": EVERYTHING,

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 from sftp_ingest.errors import ConfigError, DeliveryError
-from sftp_ingest.model import DeliveredFile, Delivery
+from sftp_ingest.intake import zstd
+from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 PART_PREFIX = ".upload-"
 """What the server names a file that its client has not closed yet."""
@@ -131,15 +132,19 @@ def seal(
 def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Delivery:
     """A delivery made of copies of the files in `source` that `as_delivery` finds, for files that came another way than SFTP.
 
-    Raises ConfigError where `source` is no folder or holds no such file.
+    Raises ConfigError where `source` is no folder or holds no such file, DeliveryError where it is a damaged sealed delivery.
     """
-    names = _files_in(source)
+    names, packed = _files_in(source), _packed_in(source)
     with _workshop(deliveries, district, now) as folder:
         files = []
         for name in names:
             copy = folder / name
             copy.parent.mkdir(mode=0o700, exist_ok=True)
-            shutil.copyfile(source / name, copy)
+            if name in packed:
+                with copy.open("wb") as file:
+                    file.writelines(zstd.blocks(source / f"{name}{PACKED}", packed[name].size))
+            else:
+                shutil.copyfile(source / name, copy)
             make_durable(copy)
             files.append(DeliveredFile(name, copy.stat().st_size, _sha256(copy)))
         return _close(Delivery(_id(folder), district, now, folder, tuple(files), "folder"))
@@ -148,9 +153,14 @@ def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Del
 def as_delivery(source: Path, now: datetime) -> Delivery:
     """The .csv files of a folder and of its side folders, and its .zip archives, as a delivery that nobody sealed.
 
-    Raises ConfigError where `source` is no folder or holds no such file.
+    In the folder of a sealed delivery, compressed files are found too. Raises ConfigError where `source` is no folder or holds no such file,
+    DeliveryError where it is a sealed delivery whose record cannot be read.
     """
-    files = tuple(DeliveredFile(name, (source / name).stat().st_size, _sha256(source / name)) for name in _files_in(source))
+    packed = _packed_in(source)
+    files = tuple(
+        replace(packed[name], resent=True) if name in packed else DeliveredFile(name, (source / name).stat().st_size, _sha256(source / name))
+        for name in _files_in(source)
+    )
     return Delivery("", "", now, source, files, "folder")
 
 
@@ -160,9 +170,17 @@ def _files_in(source: Path) -> list[str]:
     folders = [source, *(source / each for each in SIDE_FOLDERS if (source / each).is_dir())]
     files = [path for folder in folders for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() == ".csv" or (path.suffix.lower() == ".zip" and path.parent == source)]
-    if not found:
+    names = {*(str(path.relative_to(source)) for path in found), *(name for name in _packed_in(source) if name.lower().endswith(".csv"))}
+    if not names:
         raise ConfigError(f"FOLDER: there is no .csv or .zip file in {source}")
-    return sorted(str(path.relative_to(source)) for path in found)
+    return sorted(names)
+
+
+def _packed_in(source: Path) -> dict[str, DeliveredFile]:
+    """Of the folder of a sealed delivery, the files that are there compressed only, by the name that they were sent under."""
+    if not (source / RECORD).is_file() or not any(source.rglob(f"*{PACKED}")):
+        return {}
+    return {each.name: each for each in _read(source / RECORD).files if (source / f"{each.name}{PACKED}").exists() and not (source / each.name).exists()}
 
 
 def sealed(deliveries: Path, district: str) -> list[Delivery]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 import structlog
 
-from sftp_ingest.intake import inbox
+from sftp_ingest.intake import inbox, zstd
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 log = structlog.get_logger()
@@ -18,7 +17,6 @@ log = structlog.get_logger()
 PART = ".packing"
 """The hidden name of a file that is being compressed; no sealed file is hidden."""
 
-_BLOCK = 1 << 20
 _LONGEST_NAME = 255
 
 
@@ -54,8 +52,8 @@ def pack(delivery: Delivery, home: Path) -> int:
         part = path.with_name(PART)
         try:
             facts = path.stat()
-            _compress(path, part)
-            if _sha256(_decompressed(part)) != file.sha256:
+            zstd.compress(path, part)
+            if path.stat().st_size != file.size or _sha256(zstd.blocks(part, file.size)) != file.sha256:
                 log.error("sealed_file_changed", district=delivery.district, delivery=delivery.id)
                 continue
             os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
@@ -86,27 +84,6 @@ def remove(deliveries: Path, district: str, ids: Iterable[str]) -> int:
                 folder.rename(parent / f".{each}.tmp")
         inbox.clear(parent)
     return removed
-
-
-def _compress(path: Path, part: Path) -> None:
-    import pyarrow as pa  # here and below, not above: the daemon imports this module, and only the sweep's process compresses
-
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as sink, path.open("rb") as source, pa.CompressedOutputStream(pa.PythonFile(sink, mode="w"), "zstd") as stream:
-        for block in _blocks(source):
-            stream.write(block)
-
-
-def _decompressed(part: Path) -> Iterator[bytes]:
-    import pyarrow as pa
-
-    with part.open("rb") as file, pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as stream:
-        yield from _blocks(stream)
-
-
-def _blocks(source: IO[bytes]) -> Iterator[bytes]:
-    while block := source.read(_BLOCK):
-        yield block
 
 
 def _sha256(blocks: Iterable[bytes]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import ColumnElement, Engine, delete, select
 
 from sftp_ingest.model import Delivery
 from sftp_ingest.store import ledger, tables
@@ -39,12 +39,18 @@ def standings(engine: Engine, district_id: str) -> list[Standing]:
     return [Standing(each, tuple(numbers[each.id]), each.id not in open_ones, each.id == last) for each in found if each.id in numbers]
 
 
+def old_changes(engine: Engine, district_id: str, before: datetime) -> bool:
+    """Whether there are entries of runs of the district that ended earlier."""
+    with reading(engine) as connection:
+        return connection.scalar(select(tables.changes.c.run_id).where(_of_runs_before(district_id, before)).limit(1)) is not None
+
+
 def forget_changes(engine: Engine, district_id: str, before: datetime) -> int:
     """Deletes the entries of the district's runs that ended earlier; how many that were. The runs themselves, and what they found, stay."""
-    runs, changes = tables.sync_runs, tables.changes
-    old = select(runs.c.id).where(runs.c.district_id == district_id, runs.c.finished_at < before)
-    with reading(engine) as connection:
-        if connection.scalar(select(changes.c.run_id).where(changes.c.run_id.in_(old)).limit(1)) is None:
-            return 0
     with erasing(engine) as connection:
-        return connection.execute(delete(changes).where(changes.c.run_id.in_(old))).rowcount
+        return connection.execute(delete(tables.changes).where(_of_runs_before(district_id, before))).rowcount
+
+
+def _of_runs_before(district_id: str, before: datetime) -> ColumnElement[bool]:
+    runs = tables.sync_runs
+    return tables.changes.c.run_id.in_(select(runs.c.id).where(runs.c.district_id == district_id, runs.c.finished_at < before))

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, select
 
 from sftp_ingest import config, retention, runner
 from sftp_ingest.errors import ConfigError, DeliveryError
-from sftp_ingest.intake import inbox, kept
+from sftp_ingest.intake import inbox, kept, zstd
 from sftp_ingest.model import Delivery, Limits
 from sftp_ingest.roster import files
 from sftp_ingest.store import database, ledger, tables
@@ -160,14 +160,14 @@ def test_nothing_is_touched_while_a_run_of_the_district_is_in_progress(house: Ho
 
 # ---------------------------------------------------------------- broken off at any instant
 
-STEPS = ["_compress", "_sha256", "make_durable", "replace", "unlink"]
+STEPS = ["compress", "_sha256", "make_durable", "replace", "unlink"]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sftp_ingest.intake import inbox, kept
+from sftp_ingest.intake import inbox, kept, zstd
 from tests.unit.districts import delivery_of
 step, place = sys.argv[2], int(sys.argv[3])
-owner = {"make_durable": inbox, "replace": Path, "unlink": Path}.get(step, kept)
+owner = {"compress": zstd, "make_durable": inbox, "replace": Path, "unlink": Path}.get(step, kept)
 real = getattr(owner, step)
 calls = 0
 def dying(*given, **more):
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pyte
         part.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "_compress", full)
+    monkeypatch.setattr(zstd, "compress", full)
     with pytest.raises(OSError, match="No space left"):
         kept.pack(delivery, NOWHERE)
     assert [path.name for path in tmp_path.iterdir()] == ["students.csv"]
@@ -232,6 +232,29 @@ def test_a_file_that_is_not_what_was_sealed_is_not_compressed(tmp_path: Path) ->
     (tmp_path / "students.csv").write_text("changed")
     assert kept.pack(delivery, NOWHERE) == 0
     assert names(tmp_path) == {"students.csv"}
+
+
+def test_the_folder_of_a_compressed_delivery_can_be_checked_and_synced_again(house: House) -> None:
+    delivery, _, _ = house.night(small())
+    sweep(house)
+    found = inbox.as_delivery(delivery.folder, NOW)
+    assert found.files == delivery.files
+    assert plan(found, TOLERANT, empty_roster()).outcome == "successful"
+    again = inbox.copy_in(delivery.folder, house.config.deliveries, "acme", NOW + NIGHT)
+    assert again.files == delivery.files
+    assert house.run(ledger.record(house.engine, again, NOW + NIGHT)) == "unchanged"
+    (delivery.folder / "students.csv.zst").write_bytes(b"damaged")
+    with pytest.raises(DeliveryError, match="is damaged and cannot be decompressed"):
+        inbox.copy_in(delivery.folder, house.config.deliveries, "acme", NOW + NIGHT)
+
+
+def test_a_sweep_knows_beforehand_whether_there_is_anything_to_do(house: House) -> None:
+    assert not retention.is_due(house.config, house.engine, NOW)
+    house.night(small())
+    assert retention.is_due(house.config, house.engine, NOW)
+    sweep(house)
+    assert not retention.is_due(house.config, house.engine, NOW)
+    assert retention.is_due(house.config, house.engine, datetime.now(UTC) + timedelta(days=181))
 
 
 # ---------------------------------------------------------------- damaged
