@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine
 
 from sftp_ingest.config import Config
-from sftp_ingest.errors import ConfigError, DeliveryError
+from sftp_ingest.errors import ConfigError, DeliveryError, StoreError
 from sftp_ingest.intake import inbox, kept
 from sftp_ingest.intake.server import sessions_lock
 from sftp_ingest.model import Delivery
@@ -41,7 +41,7 @@ _PAGES = {
         "rewrites the tables; its write-ahead log, archives and replicas keep them for as long as they are kept"
     ),
 }
-_READER = "a reader was in the way of emptying SQLite's write-ahead log for too long: stop the daemon, and erase again"
+_READER = "The rows are deleted, but a reader was in the way of emptying SQLite's write-ahead log for too long: stop the daemon, and erase again"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
             "deliveries": _remove_deliveries(config.deliveries / district_id),
             "reports": _remove_tree(config.reports / district_id),
         }
-        pages = _scrubbed(engine, rows)
+        pages = _scrubbed(engine, tables.metadata.tables.keys())
         for lock in (sessions_lock(config, district_id), config.locks / f"{district_id}.lock"):
             lock.unlink(missing_ok=True)
     unreached = [_BACKUPS, _TOLD, "the district's own files, which its program would send again if it were added again"]
@@ -121,7 +121,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
             "home/reports": _remove_telling(config.homes / district_id / inbox.REPORTS, marks),
         }
         rows = stored.person(engine, district_id, marks, roles)
-        pages = _scrubbed(engine, rows)
+        pages = _scrubbed(engine, rows.keys())
         again = _in_home(config, district_id, marks)
     unreached = [
         _BACKUPS,
@@ -266,9 +266,12 @@ def _remove_tree(folder: Path) -> int:
     return count
 
 
-def _scrubbed(engine: Engine, rows: Mapping[str, int]) -> str:
-    """What became of the bytes of the rows."""
-    done = database.scrub(engine, [name for name in rows if name in tables.metadata.tables])
+def _scrubbed(engine: Engine, names: Collection[str]) -> str:
+    """What became of the bytes of the deleted rows. The rows themselves are gone by now, so this is told and not raised."""
+    try:
+        done = database.scrub(engine, names)
+    except StoreError as fault:
+        return f"The rows are deleted, but their bytes could not be taken out of the database's files: {fault}. Erase again"
     return _PAGES[engine.dialect.name] if done else _READER
 
 

@@ -13,7 +13,7 @@ import sftp_ingest
 
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
-GROUND = frozenset({"errors", "findings", "model", "config"})
+GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
 EVERYTHING = frozenset({"sample", "logs", "sync", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"}) | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
@@ -23,6 +23,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "logs": frozenset(),
     "model": frozenset({"findings"}),
     "config": frozenset({"model", "errors"}),
+    "zstd": frozenset({"errors"}),
     "sample": frozenset({"errors", "roster"}),
     "intake": GROUND,
     "roster": GROUND,

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from sftp_ingest import zstd
 from sftp_ingest.errors import ConfigError, DeliveryError
-from sftp_ingest.intake import zstd
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 PART_PREFIX = ".upload-"

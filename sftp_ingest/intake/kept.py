@@ -9,7 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from sftp_ingest.intake import inbox, zstd
+from sftp_ingest import zstd
+from sftp_ingest.intake import inbox
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 log = structlog.get_logger()

@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import pyarrow as pa
-
+from sftp_ingest import zstd
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
@@ -75,7 +74,7 @@ def content(folder: Path, sealed: DeliveredFile) -> bytes | None:
         return _unpacked(folder / sealed.archive, sealed)
     sealed = _as_it_lies(folder, sealed)
     try:
-        data = _decompressed(folder, sealed) if sealed.archive else (folder / sealed.name).read_bytes()
+        data = zstd.content(folder / sealed.archive, sealed.size) if sealed.archive else (folder / sealed.name).read_bytes()
     except OSError as fault:
         raise DeliveryError(f"{folder.name}/{sealed.name} cannot be read: {fault.strerror}") from fault
     if hashlib.sha256(data).hexdigest() != sealed.sha256:
@@ -89,19 +88,6 @@ def _as_it_lies(folder: Path, sealed: DeliveredFile) -> DeliveredFile:
     if sealed.archive or (folder / sealed.name).exists() or not (folder / packed).exists():
         return sealed
     return replace(sealed, archive=packed)
-
-
-def _decompressed(folder: Path, sealed: DeliveredFile) -> bytes:
-    """As many bytes as were sealed; never more are made of a compressed file, whatever it says. Raises DeliveryError where they are not all there."""
-    with (folder / sealed.archive).open("rb") as file:
-        try:
-            with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as stream:
-                data: bytes = stream.read(sealed.size + 1)
-        except (OSError, pa.ArrowException) as fault:
-            raise DeliveryError(f"{folder.name}/{sealed.archive} is damaged and cannot be decompressed") from fault
-    if len(data) != sealed.size:
-        raise DeliveryError(f"{folder.name}/{sealed.archive} is damaged: it does not hold as many bytes as were sealed")
-    return data
 
 
 def _members(path: Path, archive: DeliveredFile) -> tuple[list[DeliveredFile], Finding | None]:

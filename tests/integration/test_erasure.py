@@ -192,6 +192,21 @@ def test_an_erased_district_may_be_added_again_and_begins_anew(house: House) -> 
     assert delivery.folder.exists()
 
 
+def test_a_reader_in_the_way_of_the_last_step_is_told_and_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    engine = database.open_engine(f"sqlite:///{tmp_path}/x.db")
+    database.upgrade(engine)
+    house = House.make(tmp_path, engine, "acme")
+    house.night(telling())
+    with database.reading(engine) as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM users").all()
+        made = erasure.district(house.config, engine, "acme", NOW)
+    assert made.rows["users"] == 8
+    assert "erase again" in made.pages.lower()
+    assert "written anew" in erasure.district(house.config, engine, "acme", NOW).pages
+    assert told_by_database(house, LAST) == []
+
+
 # ---------------------------------------------------------------- a person
 
 

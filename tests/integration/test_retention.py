@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import Engine, select
 
-from sftp_ingest import config, retention, runner
+from sftp_ingest import config, retention, runner, zstd
 from sftp_ingest.errors import ConfigError, DeliveryError
-from sftp_ingest.intake import inbox, kept, zstd
+from sftp_ingest.intake import inbox, kept
 from sftp_ingest.model import Delivery, Limits
 from sftp_ingest.roster import files
 from sftp_ingest.store import database, ledger, tables
@@ -164,7 +164,8 @@ STEPS = ["compress", "_sha256", "make_durable", "replace", "unlink"]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sftp_ingest.intake import inbox, kept, zstd
+from sftp_ingest import zstd
+from sftp_ingest.intake import inbox, kept
 from tests.unit.districts import delivery_of
 step, place = sys.argv[2], int(sys.argv[3])
 owner = {"compress": zstd, "make_durable": inbox, "replace": Path, "unlink": Path}.get(step, kept)
