@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import json
 import re
 import shutil
 import zipfile
@@ -32,6 +33,8 @@ from sftp_ingest.store.erasure import Marks
 log = structlog.get_logger()
 
 _PART = ".upload-"
+_OF_RUN = re.compile(r"-run-(?P<run>\d+)(-receipt)?\.\w+$")
+_LATEST = re.compile(r"(latest-preview|latest)(\.|-receipt\.|-rejected-).*")
 _BACKUPS = "backups of the database and of these folders, and copies that anybody made of them"
 _TOLD = "mails, logs and reports that were passed on; the log names districts, runs and files, and no person"
 _PAGES = {
@@ -118,7 +121,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
         counts = {
             "deliveries": kept.remove(config.deliveries, district_id, [each.id for each in telling]),
             "reports": _remove_telling(config.reports / district_id, marks),
-            "home/reports": _remove_telling(config.homes / district_id / inbox.REPORTS, marks),
+            "home/reports": _remove_quoting(config.homes / district_id / inbox.REPORTS, marks),
         }
         rows = stored.person(engine, district_id, marks, roles)
         pages = _scrubbed(engine, rows.keys())
@@ -194,7 +197,7 @@ def _in_home(config: Config, district_id: str, marks: Marks) -> int:
 def _remove_telling(folder: Path, marks: Marks) -> int:
     """Remove the zips of details and the files of rejected rows that tell of him, and what a killed run left half written; how many that were.
 
-    Pages, texts and receipts hold no cell of a person.
+    Pages, texts and receipts hold no cell of a person but ids that findings quote.
     """
     removed = 0
     if not folder.is_dir():
@@ -205,6 +208,33 @@ def _remove_telling(folder: Path, marks: Marks) -> int:
             path.unlink()
             removed += 1
     return removed
+
+
+def _remove_quoting(folder: Path, marks: Marks) -> int:
+    """As `_remove_telling`; with them go the pages, texts and receipts of runs whose findings quote his id, also where they are the latest."""
+    removed = 0
+    for path in sorted(folder.glob("*")):
+        if latest := _LATEST.fullmatch(path.name):
+            run = _run_of(folder / f"{latest[1]}.json")
+        else:
+            run = int(match["run"]) if (match := _OF_RUN.search(path.name)) else None
+        if run in marks.runs and path.is_file() and path.suffix != ".json":
+            path.unlink()
+            removed += 1
+    for path in sorted(folder.glob("*.json")):  # last, because they tell which run the latest is of
+        match = _OF_RUN.search(path.name)
+        if (int(match["run"]) if match else _run_of(path)) in marks.runs:
+            path.unlink()
+            removed += 1
+    return removed + _remove_telling(folder, marks)
+
+
+def _run_of(report: Path) -> int | None:
+    """The run that a report, or a receipt, left as JSON is of."""
+    try:
+        return int(json.loads(report.read_text(encoding="utf-8"))["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _zip_tells(path: Path, marks: Marks) -> bool:

@@ -79,7 +79,7 @@ def _tell(made: Certificate, as_json: bool) -> None:
     what = f"{made.district}, {made.person}" if made.person else made.district
     lines = [f"Certificate of erasure: {made.kind} {what}, {shared.instant(made.erased_at)}", ""]
     lines += ["There was nothing to erase."] if made.empty else []
-    only = {"sections": ": only the part of their name that was the teacher's"} if made.kind == "person" else {}
+    only = {"sections": ": the part of their name that was his", "findings": ": the id that they quoted"} if made.kind == "person" else {}
     lines += [f"{count:>10,} rows of {name}{only.get(name, '')}" for name, count in made.rows.items() if count]
     lines += [f"{count:>10,} files of {name}" for name, count in made.files.items() if count]
     lines += ["", made.pages, "", "What cannot be reached from here:", *(f"- {each}" for each in made.unreached)]

@@ -15,13 +15,16 @@ from sftp_ingest.store import tables
 from sftp_ingest.store.database import erasing, reading
 
 ROLES = ("student", "teacher", "staff", "contact")
+ERASED = "(erased)"
+"""What stands in a finding where it quoted the id of someone who was erased."""
+
 _TEACHING = frozenset({"teacher", "staff"})
 _PEOPLE = {"student": "students", "teacher": "teachers", "staff": "staff"}
 
 
 @dataclass(frozen=True)
 class Marks:
-    """By what a person is known in texts that are no longer in the database: his id, ids of his attendance, and a teacher's last names.
+    """By what a person is known outside his own rows: his id, ids of his attendance, a teacher's last names, and runs whose findings quote his id.
 
     A section's name may hold its teacher's last name, for that is how Clever makes it.
     """
@@ -29,6 +32,7 @@ class Marks:
     id: str
     attendance: frozenset[str] = field(default_factory=frozenset)
     last_names: frozenset[str] = field(default_factory=frozenset)
+    runs: frozenset[int] = field(default_factory=frozenset)
 
     def in_name(self, text: str) -> bool:
         """Whether one of the last names is a word of the text."""
@@ -100,17 +104,18 @@ def marks(engine: Engine, district_id: str, person: str, roles: Collection[str])
             here = and_(changes.c.district_id == district_id, changes.c.entity.in_(entities), _key("sis_id") == person)
             for row in connection.execute(select(*told).where(here)):
                 names.update(row)
-    return Marks(person, frozenset(ids), frozenset(name for name in names if name and name.strip()))
+        quoting = frozenset(run for run, _, _ in _quoting(connection, district_id, person))
+    return Marks(person, frozenset(ids), frozenset(name for name in names if name and name.strip()), quoting)
 
 
 def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str]) -> dict[str, int]:
     """Deletes every row that is the person's in one of the roles, or tells of him, in one transaction; table → rows.
 
-    Names of his sections lose the part that is his last name; those rows are counted as `sections`. Raises ConfigError where there is no such
-    district.
+    Names of his sections lose the part that is his last name, and findings his id; those rows are counted as `sections` and `findings`. Raises
+    ConfigError where there is no such district.
     """
     roster, changes, districts = tables.rosters, tables.changes, tables.districts
-    counts: dict[str, int] = dict.fromkeys(("changes", "sections"), 0)
+    counts: dict[str, int] = dict.fromkeys(("changes", "findings", "sections"), 0)
 
     with erasing(engine) as connection:
         if connection.scalar(select(districts.c.id).where(districts.c.id == district_id).with_for_update(key_share=True)) is None:
@@ -119,6 +124,9 @@ def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str
         def gone(table: Table, *where: ColumnElement[bool]) -> None:
             counts[table.name] = counts.get(table.name, 0) + connection.execute(delete(table).where(*where)).rowcount
 
+        for run, position, told in _quoting(connection, district_id, marks.id):
+            here = (tables.findings.c.run_id == run, tables.findings.c.position == position)
+            counts["findings"] += connection.execute(update(tables.findings).where(*here).values(told)).rowcount
         if _TEACHING & set(roles):
             sections = _sections(connection, district_id, marks.id)
             counts["sections"] = _unnamed(connection, district_id, sections, marks)
@@ -172,6 +180,28 @@ def _entries(district_id: str, person: str, roles: Collection[str]) -> Iterable[
         ids = select(contacts.c.contact_id).where(_contact(contacts, district_id, person))
         told = (changes.c[side]["sis_id"].as_string() == person for side in ("before", "after"))
         yield and_(entity == "contacts", or_(_key("contact_id") == person, _key("contact_id").in_(ids), *told))
+
+
+def _quoting(connection: Connection, district_id: str, person: str) -> list[tuple[int, int, dict[str, Any]]]:
+    """The findings that quote the id, by run and position, with what is to stand there instead."""
+    findings, runs = tables.findings, tables.sync_runs
+    quote = re.compile(rf"(?<![\w-]){re.escape(person)}(?![\w-])", re.IGNORECASE)
+
+    def without(told: Any) -> Any:
+        if isinstance(told, str):
+            return quote.sub(ERASED, told)
+        if isinstance(told, list):
+            return [without(each) for each in told]
+        return {name: without(each) for name, each in told.items()} if isinstance(told, dict) else told
+
+    columns = {name: findings.c[name] for name in ("values", "hint", "cause", "readings")}
+    query = select(findings.c.run_id, findings.c.position, *columns.values()).join(runs, runs.c.id == findings.c.run_id)
+    found = []
+    for run, position, *told in connection.execute(query.where(runs.c.district_id == district_id)):
+        instead = [without(each) for each in told]
+        if instead != told:
+            found.append((run, position, dict(zip(columns, instead, strict=True))))
+    return found
 
 
 # ---------------------------------------------------------------- a teacher's name in those of his sections

@@ -329,6 +329,27 @@ def test_an_erasure_of_a_person_that_broke_off_between_files_and_rows_is_ended_b
     assert found_in_files(house.config.data, TEACHER) == []
 
 
+def test_findings_that_quote_his_id_no_longer_do_and_their_pages_are_gone(house: House) -> None:
+    house.night(telling())
+    rows = telling()
+    rows["students"] = rows["students"][:-1]
+    rows["enrollments"].append(enrollment("s1", 6) | {"Student_id": "unheardof-6"})
+    rows["sections"][2]["Teacher_id"] = "t2-x"
+    _, run, _ = house.night(rows, NOW + NIGHT)
+    reports = house.config.homes / "acme" / "reports"
+    assert "findings" in told_by_database(house, "unheardof-6")
+    assert found_in_files(reports, "unheardof-6")
+    person(house, "t2")  # an id that is part of another
+    assert "findings" in told_by_database(house, "t2-x")
+    made = person(house, "unheardof-6")
+    assert made.rows["findings"] > 0
+    assert told_by_database(house, "unheardof-6") == []
+    assert found_in_files(house.config.data, "unheardof-6") == []
+    assert [path.name for path in reports.iterdir() if f"run-{run}." in path.name or path.name.startswith("latest")] == []
+    assert [path for path in reports.iterdir() if path.name.endswith("run-1.html")]
+    assert "(erased)" in [value for each in ledger.findings(house.engine, run) for value in each.values]
+
+
 def test_deliveries_and_zips_that_do_not_tell_of_him_stay_and_what_cannot_be_read_goes(house: House) -> None:
     house.night(small())
     newcomer = small()
