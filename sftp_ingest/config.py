@@ -17,6 +17,7 @@ FILE_NAME = "sftp-ingest.toml"
 PATH_VARIABLE = "SFTP_INGEST_CONFIG"
 DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
 MOST_PORT = 65535
+MOST_NIGHTS = 36_500
 FORMATS = ("auto", "clever", "oneroster")
 
 T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
@@ -54,6 +55,8 @@ class Settings:
     keep_sensitive  sensitive columns to store (home_language, frl_status, …); all others are dropped when read
     format          the format of its files, or "auto": they are told apart by their names
     contract        a folder with rules of its own, laid over the format's; relative to the configuration
+    keep_nights     for how many nights a sealed delivery is kept, with the details of its runs
+    keep_changes_nights  for how many nights it is kept what each run changed; what is no longer kept cannot be undone by run
     limits          what may change without a person
     derive          what is derived as Clever does it
     """
@@ -64,6 +67,8 @@ class Settings:
     keep_sensitive: tuple[str, ...] = ()
     format: str = "auto"
     contract: str = ""
+    keep_nights: int = 14
+    keep_changes_nights: int = 180
     limits: Limits = field(default_factory=Limits)
     derive: Derivations = field(default_factory=Derivations)
 
@@ -201,8 +206,11 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
-        if value < 0 or (key.endswith(("workers", "attempts")) and value < 1):
-            raise ConfigError(f"{key} must not be below {1 if key.endswith(('workers', 'attempts')) else 0}")
+        least = 1 if key.endswith(("workers", "attempts", "_nights")) else 0
+        if value < least:
+            raise ConfigError(f"{key} must not be below {least}")
+        if key.endswith("_nights") and value > MOST_NIGHTS:
+            raise ConfigError(f"{key} must not be above {MOST_NIGHTS}")
         if key == "server.port" and value > MOST_PORT:
             raise ConfigError(f"{key} must not be above {MOST_PORT}")
         if key.endswith(".removed_share") and value > 1:

@@ -21,6 +21,10 @@ OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated
 Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed", "previewed"]
 
 
+PACKED = ".zst"
+"""What is added to the name of a sealed file when it is compressed, once its delivery is closed."""
+
+
 # ---------------------------------------------------------------- what arrives
 
 
@@ -41,7 +45,8 @@ class DeliveredFile:
     """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it is the very file of the delivery before.
 
     The name of a file in a sub-folder of the home begins with the folder's: `customsections/sections.csv`. One that lies in an
-    `archive` of the delivery is the `member` of that name there; it has no checksum of its own. No such file is ever recorded.
+    `archive` of the delivery is the `member` of that name there; it has no checksum of its own. One that was compressed since it was
+    sealed lies in an `archive` without members; size and checksum stay those of the bytes that were sent. No such file is ever recorded.
     """
 
     name: str

@@ -1,7 +1,10 @@
-"""The chores that APScheduler runs: look at homes until they are settled, look again at all of them, notice overdue districts."""
+"""The chores that APScheduler runs: look at homes until they are settled, look again at all of them, notice overdue districts, keep what is kept small."""
 
 from __future__ import annotations
 
+import multiprocessing
+import shutil
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import Engine
 
+from sftp_ingest import retention
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import inbox
@@ -24,6 +28,8 @@ log = structlog.get_logger()
 _SOONEST_SECONDS = 0.2
 """A home that is still busy is not looked at more often than this."""
 
+_RETENTION_HOURS = 1
+_BREATH_SECONDS = 0.2
 
 ATTENDANCE_KEPT = timedelta(days=183)
 """Clever keeps attendance for six months past its date: contract 1.9."""
@@ -46,7 +52,10 @@ class Sweeps:
         self._engine = engine
         self._wake_runner = wake_runner
         self._overdue: set[str] = set()
-        self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, job_defaults={"misfire_grace_time": None})
+        self._stopping = threading.Event()
+        self._context = multiprocessing.get_context("forkserver")
+        executors = {"default": ThreadPoolExecutor(1), "retention": ThreadPoolExecutor(1)}  # no home waits while files are compressed
+        self._scheduler = BackgroundScheduler(executors=executors, timezone=UTC, job_defaults={"misfire_grace_time": None})
 
     @property
     def alive(self) -> bool:
@@ -60,10 +69,13 @@ class Sweeps:
         self._scheduler.add_job(self._look_at_all, "interval", seconds=seconds, next_run_time=datetime.now(UTC), id="homes", coalesce=True)
         self._scheduler.add_job(self._notice_overdue, "interval", seconds=seconds, next_run_time=datetime.now(UTC), id="overdue", coalesce=True)
         self._scheduler.add_job(self._forget_attendance, "interval", days=1, next_run_time=datetime.now(UTC), id="attendance", coalesce=True)
+        now = datetime.now(UTC)
+        self._scheduler.add_job(self._keep, "interval", hours=_RETENTION_HOURS, next_run_time=now, id="retention", executor="retention", coalesce=True)
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Finish the look in progress, begin no other."""
+        """Finish the look in progress, begin no other; compressing is broken off, and loses nothing by it."""
+        self._stopping.set()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
 
@@ -114,7 +126,11 @@ class Sweeps:
             return None
         if delivery is None:
             return quiet
-        run = ledger.record(self._engine, delivery, datetime.now(UTC))
+        try:
+            run = ledger.record(self._engine, delivery, datetime.now(UTC))
+        except ConfigError:  # erased since it was looked up
+            shutil.rmtree(delivery.folder, ignore_errors=True)
+            return None
         log.info("delivery_sealed", district=district, delivery=delivery.id, origin=origin, files=len(delivery.files), run=run)
         self._wake_runner()
         return None
@@ -127,6 +143,24 @@ class Sweeps:
                 if delivery.id not in recorded:
                     run = ledger.record(self._engine, delivery, datetime.now(UTC))
                     log.warning("delivery_adopted", district=district.id, delivery=delivery.id, run=run)
+
+    def _keep(self) -> None:
+        """Compress and prune in a process of its own, which may be ended at any moment."""
+        now = datetime.now(UTC)
+        try:
+            if not retention.is_due(self._config, self._engine, now):
+                return
+        except StoreError as fault:
+            log.error("ledger_unreachable", error=str(fault))
+            return
+        process = self._context.Process(target=retention.in_own_process, args=(self._config.file, now), name="retention")
+        process.start()
+        while process.is_alive():
+            if self._stopping.is_set():
+                process.terminate()
+            process.join(_BREATH_SECONDS)
+        if process.exitcode and not self._stopping.is_set():
+            log.error("retention_broke", exitcode=process.exitcode)
 
     def _forget_attendance(self) -> None:
         """Delete attendance that is older than Clever keeps it."""

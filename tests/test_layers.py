@@ -13,8 +13,8 @@ import sftp_ingest
 
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
-GROUND = frozenset({"errors", "findings", "model", "config"})
-EVERYTHING = frozenset({"sample", "logs", "sync", "revert", "why", "runner", "sweeps", "intake", "roster", "store", "report"}) | GROUND
+GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
+EVERYTHING = frozenset({"sample", "logs", "sync", "revert", "why", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"}) | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
@@ -23,6 +23,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "logs": frozenset(),
     "model": frozenset({"findings"}),
     "config": frozenset({"model", "errors"}),
+    "zstd": frozenset({"errors"}),
     "sample": frozenset({"errors", "roster"}),
     "intake": GROUND,
     "roster": GROUND,
@@ -32,7 +33,9 @@ TABLE: Mapping[str, frozenset[str]] = {
     "revert": GROUND | {"sync", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
     "runner": GROUND | {"sync", "revert", "store", "report", "logs"},
-    "sweeps": GROUND | {"intake.inbox", "store"},
+    "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
+    "erasure": GROUND | {"intake", "roster", "store", "runner"},
+    "sweeps": GROUND | {"retention", "intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},
     "__main__": frozenset({"cli"}),

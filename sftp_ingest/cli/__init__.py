@@ -12,7 +12,7 @@ import traceback
 import typer
 
 import sftp_ingest
-from sftp_ingest.cli import districts, exports, holds, home, runs, samples, stories
+from sftp_ingest.cli import districts, erasures, exports, holds, home, runs, samples, stories
 from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError, RunError
 
 app = typer.Typer(
@@ -25,7 +25,9 @@ app = typer.Typer(
 app.command("init")(home.init)
 app.command("serve")(home.serve)
 districts.app.command("export")(exports.export)
+districts.app.command("erase")(erasures.erase_district)
 app.add_typer(districts.app, name="districts")
+app.add_typer(erasures.app, name="users")
 app.command("check")(runs.check)
 app.command("sync")(runs.sync)
 app.add_typer(runs.app, name="runs")

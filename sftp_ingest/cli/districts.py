@@ -94,12 +94,14 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
         "strict": settings.strict,
         "overdue_hours": settings.overdue_hours,
         "keep_sensitive": list(settings.keep_sensitive),
+        "keep_nights": settings.keep_nights,
+        "keep_changes_nights": settings.keep_changes_nights,
         "limits": vars(settings.limits),
     }
     if as_json:
         return shared.print_json(told)
     for key, value in told.items():
-        shared.out.print(f"{key:15} {value if value is not None else ''}", highlight=False, soft_wrap=True)
+        shared.out.print(f"{key:19} {value if value is not None else ''}", highlight=False, soft_wrap=True)
     return None
 
 

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from sftp_ingest import zstd
 from sftp_ingest.errors import ConfigError, DeliveryError
-from sftp_ingest.model import DeliveredFile, Delivery
+from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 PART_PREFIX = ".upload-"
 """What the server names a file that its client has not closed yet."""
@@ -131,16 +132,20 @@ def seal(
 def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Delivery:
     """A delivery made of copies of the files in `source` that `as_delivery` finds, for files that came another way than SFTP.
 
-    Raises ConfigError where `source` is no folder or holds no such file.
+    Raises ConfigError where `source` is no folder or holds no such file, DeliveryError where it is a damaged sealed delivery.
     """
-    names = _files_in(source)
+    names, packed = _files_in(source), _packed_in(source)
     with _workshop(deliveries, district, now) as folder:
         files = []
         for name in names:
             copy = folder / name
             copy.parent.mkdir(mode=0o700, exist_ok=True)
-            shutil.copyfile(source / name, copy)
-            _sync(copy)
+            if name in packed:
+                with copy.open("wb") as file:
+                    file.writelines(zstd.blocks(source / f"{name}{PACKED}", packed[name].size))
+            else:
+                shutil.copyfile(source / name, copy)
+            make_durable(copy)
             files.append(DeliveredFile(name, copy.stat().st_size, _sha256(copy)))
         return _close(Delivery(_id(folder), district, now, folder, tuple(files), "folder"))
 
@@ -148,9 +153,14 @@ def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Del
 def as_delivery(source: Path, now: datetime) -> Delivery:
     """The .csv files of a folder and of its side folders, and its .zip archives, as a delivery that nobody sealed.
 
-    Raises ConfigError where `source` is no folder or holds no such file.
+    In the folder of a sealed delivery, compressed files are found too. Raises ConfigError where `source` is no folder or holds no such file,
+    DeliveryError where it is a sealed delivery whose record cannot be read.
     """
-    files = tuple(DeliveredFile(name, (source / name).stat().st_size, _sha256(source / name)) for name in _files_in(source))
+    packed = _packed_in(source)
+    files = tuple(
+        replace(packed[name], resent=True) if name in packed else DeliveredFile(name, (source / name).stat().st_size, _sha256(source / name))
+        for name in _files_in(source)
+    )
     return Delivery("", "", now, source, files, "folder")
 
 
@@ -160,9 +170,17 @@ def _files_in(source: Path) -> list[str]:
     folders = [source, *(source / each for each in SIDE_FOLDERS if (source / each).is_dir())]
     files = [path for folder in folders for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() == ".csv" or (path.suffix.lower() == ".zip" and path.parent == source)]
-    if not found:
+    names = {*(str(path.relative_to(source)) for path in found), *(name for name in _packed_in(source) if name.lower().endswith(".csv"))}
+    if not names:
         raise ConfigError(f"FOLDER: there is no .csv or .zip file in {source}")
-    return sorted(str(path.relative_to(source)) for path in found)
+    return sorted(names)
+
+
+def _packed_in(source: Path) -> dict[str, DeliveredFile]:
+    """Of the folder of a sealed delivery, the files that are there compressed only, by the name that they were sent under."""
+    if not (source / RECORD).is_file() or not any(source.rglob(f"*{PACKED}")):
+        return {}
+    return {each.name: each for each in _read(source / RECORD).files if (source / f"{each.name}{PACKED}").exists() and not (source / each.name).exists()}
 
 
 def sealed(deliveries: Path, district: str) -> list[Delivery]:
@@ -170,9 +188,9 @@ def sealed(deliveries: Path, district: str) -> list[Delivery]:
     folder = deliveries / district
     if not folder.is_dir():
         return []
-    with _lock(folder, wait=False) as free:
+    with sealing_lock(folder, wait=False) as free:
         if free:
-            _clear(folder)
+            clear(folder)
     found = [_read(path) for path in folder.glob(f"[!.]*/{RECORD}")]
     return sorted(found, key=lambda each: (each.received_at, each.id))
 
@@ -202,8 +220,8 @@ def _workshop(deliveries: Path, district: str, now: datetime) -> Iterator[Path]:
     """A fresh hidden folder to seal in, gone afterwards unless it was closed; one sealing at a time for a district."""
     parent = deliveries / district
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _lock(parent, wait=True):
-        _clear(parent)
+    with sealing_lock(parent, wait=True):
+        clear(parent)
         folder = parent / f".{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}.tmp"
         folder.mkdir(mode=0o700)
         try:
@@ -213,8 +231,8 @@ def _workshop(deliveries: Path, district: str, now: datetime) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds the district's sealing lock, which dies with its holder; yields False where it was taken and `wait` is false."""
+def sealing_lock(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Holds the sealing lock of a district's folder, which dies with its holder; yields False where it was taken and `wait` is false."""
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -224,7 +242,8 @@ def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
             yield True
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
+    """Remove what was half sealed, or half removed, in a district's folder; to be called with its sealing lock."""
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover)
 
@@ -245,11 +264,11 @@ def _close(delivery: Delivery) -> Delivery:
     }
     folder = delivery.folder
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _sync(folder / RECORD)
+    make_durable(folder / RECORD)
     for each in {(folder / file.name).parent for file in delivery.files} | {folder}:
-        _sync(each)
+        make_durable(each)
     final = folder.rename(folder.with_name(delivery.id))
-    _sync(final.parent)
+    make_durable(final.parent)
     return replace(delivery, folder=final)
 
 
@@ -274,7 +293,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def make_durable(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import re
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from posixpath import normpath
-from typing import cast
+from typing import IO, cast
 
 import asyncssh
 import structlog
@@ -62,6 +63,11 @@ def make_host_key(path: Path) -> str:
 def hash_password(text: str) -> str:
     """The argon2id hash to keep in place of the password."""
     return PasswordHasher().hash(text)
+
+
+def sessions_lock(config: Config, district: str) -> Path:
+    """The file that every session of the district holds a shared lock of; who has the exclusive one knows that there is none, and none can begin."""
+    return config.locks / f"{district}.sessions"
 
 
 def check_key(line: str) -> None:
@@ -181,6 +187,7 @@ class Session(asyncssh.SSHServer):
         self._tries = 0
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
+        self._presence: IO[str] | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Someone is at the door."""
@@ -193,6 +200,8 @@ class Session(asyncssh.SSHServer):
         self.listener.sessions.discard(self)
         if self._watch:
             self._watch.cancel()
+        if self._presence:
+            self._presence.close()
         if self.district:
             log.info("session_closed", district=self.district, peer=self._peer)
             self.listener.on_activity(self.district)
@@ -238,6 +247,7 @@ class Session(asyncssh.SSHServer):
         """Opens the home of the district whose key or password was good; a client may have sent another name since."""
         self.home = self.listener.config.homes / self._proven
         try:
+            self._presence = _present(self.listener.config, self._proven)
             for folder in (self.home, self.home / REPORTS, self.home / PREVIEW):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as fault:
@@ -553,6 +563,19 @@ class Home(asyncssh.SFTPServer):
 
     def _tell(self) -> None:
         self._session.listener.on_activity(self._session.district)
+
+
+def _present(config: Config, district: str) -> IO[str]:
+    """The open file that tells other processes, by a shared lock, that the district has a session. Raises OSError while the district is being erased."""
+    path = sessions_lock(config, district)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _home_of(chan: asyncssh.SSHServerChannel[bytes]) -> Home:

@@ -1,4 +1,4 @@
-"""The files of a delivery, those that lie by themselves and those in zip archives, are listed and read; nothing is unpacked on disk."""
+"""The files of a delivery, those that lie by themselves, compressed ones and those in zip archives, are listed and read; nothing is unpacked on disk."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from sftp_ingest import zstd
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding
-from sftp_ingest.model import DeliveredFile, Delivery
+from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 MOST_MEMBERS = 100
 LARGEST_MEMBER = 4 << 30
@@ -35,8 +36,11 @@ _SIDE_FOLDERS = frozenset({"customsections", "customstudents", "customteachers",
 def listed(delivery: Delivery) -> tuple[Delivery, tuple[Finding, ...]]:
     """The delivery with the files of its .zip archives in their place, as if they lay by themselves, and what is wrong with the archives.
 
+    Files that were compressed since they were sealed are said to lie in an archive, so that whoever looks for them finds them.
+
     Raises DeliveryError where an archive is gone or has changed since it was sealed.
     """
+    delivery = replace(delivery, files=tuple(_as_it_lies(delivery.folder, each) for each in delivery.files))
     archives = [each for each in delivery.files if each.name.lower().endswith(".zip") and "/" not in each.name]
     if not archives:
         return delivery, ()
@@ -62,20 +66,28 @@ def listed(delivery: Delivery) -> tuple[Delivery, tuple[Finding, ...]]:
 
 
 def content(folder: Path, sealed: DeliveredFile) -> bytes | None:
-    """The bytes of a delivery's file, or None where it lies in an archive and is damaged there.
+    """The bytes of a delivery's file as they were sent, or None where it lies in a zip archive and is damaged there.
 
-    Raises DeliveryError where the file is gone or has changed since it was sealed.
+    Raises DeliveryError where the file is gone, has changed since it was sealed, or was compressed and cannot be decompressed.
     """
-    if sealed.archive:
+    if sealed.member:
         return _unpacked(folder / sealed.archive, sealed)
-    path = folder / sealed.name
+    sealed = _as_it_lies(folder, sealed)
     try:
-        data = path.read_bytes()
+        data = zstd.content(folder / sealed.archive, sealed.size) if sealed.archive else (folder / sealed.name).read_bytes()
     except OSError as fault:
         raise DeliveryError(f"{folder.name}/{sealed.name} cannot be read: {fault.strerror}") from fault
     if hashlib.sha256(data).hexdigest() != sealed.sha256:
         raise DeliveryError(f"{folder.name}/{sealed.name} is not the file that was sealed")
     return data
+
+
+def _as_it_lies(folder: Path, sealed: DeliveredFile) -> DeliveredFile:
+    """The file as it was sealed while it still lies so, else said to lie in the compressed one beside it."""
+    packed = f"{sealed.name}{PACKED}"
+    if sealed.archive or (folder / sealed.name).exists() or not (folder / packed).exists():
+        return sealed
+    return replace(sealed, archive=packed)
 
 
 def _members(path: Path, archive: DeliveredFile) -> tuple[list[DeliveredFile], Finding | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
@@ -14,6 +15,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -116,6 +118,37 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads, and on SQLite waits for no writer. Faults of the database come out as StoreError."""
     with faults(), engine.execution_options(only_reads=True).begin() as connection:
         yield connection
+
+
+@contextmanager
+def erasing(engine: Engine) -> Iterator[Connection]:
+    """As `writing`; what is deleted is overwritten in the pages of SQLite too, where it could be read until they are used again."""
+    with writing(engine) as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete = ON").close()
+        yield connection
+
+
+def scrub(engine: Engine, names: Iterable[str]) -> bool:
+    """Leave nothing of deleted rows in the database's own files, as far as it can be done from here; whether it could.
+
+    SQLite writes its file anew, which rids it of what was deleted before without care, and empties its write-ahead log; false where a reader
+    was in the way for longer than BUSY_SECONDS. PostgreSQL vacuums the tables of these names. Raises StoreError.
+    """
+    with faults():
+        pooled = engine.raw_connection()
+        try:
+            driver: Any = pooled.driver_connection
+            if engine.dialect.name == "sqlite":
+                driver.execute("VACUUM")
+                return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            driver.rollback()  # whatever the pool asked it: what follows must not be inside a transaction
+            driver.autocommit = True
+            for name in names:
+                driver.execute(sql.SQL("VACUUM {}").format(sql.Identifier(name)))
+            return True
+        finally:
+            pooled.invalidate()
 
 
 @contextmanager

@@ -92,10 +92,15 @@ def add_key(engine: Engine, district_id: str, key: str) -> None:
 
 
 def _lock(connection: Connection, district_id: str) -> None:
-    """Waits until nobody else changes the district or its runs. SQLite's writers are one at a time anyway, and its SQL leaves the lock out."""
-    row = select(tables.districts.c.id).where(tables.districts.c.id == district_id)
-    if connection.scalar(row.with_for_update(key_share=True)) is None:  # key_share: rows that merely refer to the district may still be written
+    if not _locked(connection, district_id):
         raise ConfigError(f"there is no district {district_id}")
+
+
+def _locked(connection: Connection, district_id: str) -> bool:
+    """Waits until nobody else changes the district or its runs, if there is one. SQLite's writers are one at a time anyway, and its SQL has no such lock."""
+    row = select(tables.districts.c.id).where(tables.districts.c.id == district_id)
+    # key_share: rows that merely refer to the district may still be written
+    return connection.scalar(row.with_for_update(key_share=True)) is not None
 
 
 def _district(row: RowMapping) -> District:
@@ -211,7 +216,8 @@ def claim(engine: Engine, claimed_by: str, now: datetime, district: str | None =
     claimed = {"state": "running", "started_at": now, "claimed_by": claimed_by, "attempts": runs.c.attempts + 1}
     for candidate in candidates:
         with writing(engine) as connection:
-            _lock(connection, candidate.district_id)
+            if not _locked(connection, candidate.district_id):  # erased since
+                continue
             row = connection.execute(update(runs).where(runs.c.id == candidate.id, _free()).values(claimed).returning(runs)).mappings().one_or_none()
         if row is not None:  # else someone else was first
             return _run(row)

@@ -82,6 +82,8 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
         ("[server]\nprot = 22", "server.prot"),
         ("[server]\nport = 65536", "server.port"),
         ("[defaults]\nstrict = 1", "defaults.strict"),
+        ("[defaults]\nkeep_nights = 0", "defaults.keep_nights must not be below 1"),
+        ("[districts.x]\nkeep_changes_nights = 1.5", "districts.x.keep_changes_nights must be a whole number"),
         ("[defaults.limits]\nremoved_share = 10", "defaults.limits.removed_share"),
         ('[districts.x]\ncontract = "nowhere"', "districts.x.contract"),
         ("[districts.x]\nlimits = 3", "districts.x.limits"),
@@ -331,6 +333,7 @@ def test_an_unknown_district_ends_with_2_and_is_named(home: Home, good: Path) ->
         ("districts", "add-key", "nobody", "district_key.pub"),
         ("sync", "nobody", str(good)),
         ("check", str(good), "--against", "nobody"),
+        ("users", "erase", "nobody", "1", "--yes"),
     ):
         done = run_command(*arguments, cwd=home.folder)
         assert (done.returncode, "nobody" in done.stderr, "Traceback" in done.stderr) == (2, True, False), (arguments, done.stderr)
