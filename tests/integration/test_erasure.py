@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sftp_ingest import erasure, retention, runner
 from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import inbox, server
-from sftp_ingest.model import Limits
+from sftp_ingest.model import Limits, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.store import database, ledger
 from sftp_ingest.store import erasure as stored
@@ -44,6 +44,12 @@ def house(tmp_path: Path, engine: Engine) -> House:
 
 def person(house: House, of: str, role: str | None = None) -> erasure.Certificate:
     return erasure.person(house.config, house.engine, "acme", of, role, NOW)
+
+
+def closed(house: House, run: int) -> SyncRun:
+    found = ledger.run(house.engine, run)
+    assert found is not None
+    return found
 
 
 def found_in_files(folder: Path, *words: str) -> list[str]:
@@ -237,6 +243,22 @@ def test_of_an_erased_student_nothing_is_left_but_in_the_districts_own_home(hous
     assert {name.split("/")[:2] == ["homes", "acme"] and "reports" not in name for name in everywhere} == {True}
     assert any("files in the district's home tell of him" in each for each in made.unreached)
     assert LAST not in json.dumps(erasure.as_json(made))
+    assert person(house, "0002").empty
+
+
+def test_a_revert_that_left_an_erased_person_alone_no_longer_lists_his_id(house: House) -> None:
+    rows = small()
+    house.night(rows)
+    for nights, grade in enumerate(("8", "9"), 1):
+        rows["students"][1]["Grade"] = grade
+        _, run, _ = house.night(rows, NOW + nights * NIGHT)
+    first_change = run - 1
+    undone = ledger.revert(house.engine, first_change, NOW + 3 * NIGHT)
+    house.run(undone)
+    assert {name: each.ids for name, each in closed(house, undone).left_alone.items()} == {"students": ("0002",)}
+    made = person(house, "0002")
+    assert {name: each.ids for name, each in closed(house, undone).left_alone.items()} == {"students": (stored.ERASED,)}
+    assert made.rows["sync_runs"] == 1
     assert person(house, "0002").empty
 
 
