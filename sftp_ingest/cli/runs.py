@@ -16,7 +16,7 @@ from sftp_ingest import runner
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, FixItOption, HtmlOption, JsonOption, RunArgument, ZipOption
 from sftp_ingest.config import Settings
-from sftp_ingest.errors import ConfigError
+from sftp_ingest.errors import ConfigError, RunError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Counts, Delivery, District, FileShape, Roster, SyncReport, SyncRun
 from sftp_ingest.report import archive, compared, notify, pages, summary, text
@@ -85,14 +85,19 @@ def sync(
 
 
 def see_through(here: shared.Opened, run_id: int, html: Path | None, as_json: bool, advice: Sequence[str] = ()) -> None:
-    """See a pending run to its end, here or by a daemon that is quicker, and print its report, with advice where there is any."""
+    """See a pending run to its end, here or by a daemon that is quicker, and print its report, with advice where there is any.
+
+    Raises RunError where its district is erased meanwhile.
+    """
     with shared.progress(f"run {run_id}") as progress:
         while True:
             claimed = ledger.claim(here.engine, runner.me(), datetime.now(UTC), run=run_id)
             if claimed is not None:
                 runner.execute(here.config, here.engine, claimed, progress)
             run = ledger.run(here.engine, run_id)
-            if run is not None and run.state == "closed":
+            if run is None:
+                raise RunError(f"run {run_id} was erased with its district before it began")
+            if run.state == "closed":
                 break
             progress("waiting for another run of the district")
             time.sleep(0.2)
