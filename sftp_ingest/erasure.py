@@ -21,9 +21,10 @@ from sqlalchemy import Engine
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, DeliveryError, StoreError
+from sftp_ingest.findings import refuses
 from sftp_ingest.intake import inbox, kept
 from sftp_ingest.intake.server import sessions_lock
-from sftp_ingest.model import Delivery
+from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import files, lines
 from sftp_ingest.runner import district_lock
 from sftp_ingest.store import database, ledger, tables
@@ -32,9 +33,8 @@ from sftp_ingest.store.erasure import Marks
 
 log = structlog.get_logger()
 
-_PART = ".upload-"
 _OF_RUN = re.compile(r"-run-(?P<run>\d+)(-receipt)?\.\w+$")
-_LATEST = re.compile(r"(latest-preview|latest)(\.|-receipt\.|-rejected-).*")
+_LATEST = re.compile(r"(latest(?:-[a-z]+)??)(\.|-receipt\.|-rejected-).*")  # of a delivery, a preview, a revert
 _BACKUPS = "backups of the database and of these folders, and copies that anybody made of them"
 _TOLD = "mails, logs and reports that were passed on; the log names districts, runs and files, and no person"
 _PAGES = {
@@ -100,7 +100,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
 # ---------------------------------------------------------------- a person
 
 
-def person(config: Config, engine: Engine, district_id: str, person_id: str, role: str | None, now: datetime) -> Certificate:
+def person(config: Config, engine: Engine, district_id: str, person_id: str, role: Role | None, now: datetime) -> Certificate:
     """Erase a person in one role or, where he has no two that may be two people's, in all: kept files first, then, in one transaction, his rows.
 
     A sealed delivery, a zip of details or a file of rejected rows that tells of him goes whole: without his lines it would not be what was
@@ -138,7 +138,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
     return certificate
 
 
-def _roles(engine: Engine, district_id: str, person_id: str, role: str | None) -> frozenset[str]:
+def _roles(engine: Engine, district_id: str, person_id: str, role: Role | None) -> frozenset[str]:
     """The roles to erase. Of someone whose rows are gone already, all: only files can be left."""
     if role is not None:
         return frozenset({role})
@@ -161,7 +161,7 @@ def _tells(delivery: Delivery, marks: Marks) -> bool:
     """Whether a file of the delivery has his id for a cell, in whatever column; also where that cannot be told any more."""
     try:
         listed, faults = files.listed(delivery)
-        if faults and any(each.severity == "refuse" for each in faults):
+        if refuses(faults):
             return True
         for each in listed.files:
             data = files.content(delivery.folder, each)
@@ -205,7 +205,7 @@ def _remove_telling(folder: Path, marks: Marks) -> int:
     if not folder.is_dir():
         return removed
     for path in sorted(folder.iterdir()):
-        told = path.name.startswith(_PART) or (path.suffix == ".zip" and _zip_tells(path, marks))
+        told = path.name.startswith(inbox.PART_PREFIX) or (path.suffix == ".zip" and _zip_tells(path, marks))
         if told or (path.suffix == ".csv" and _csv_tells(path.name, path.read_bytes(), marks)):
             path.unlink()
             removed += 1

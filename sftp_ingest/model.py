@@ -21,6 +21,10 @@ OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated
 Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed", "previewed"]
 
 
+RecordKind = Literal["user", "section", "school"]
+Role = Literal["student", "teacher", "staff", "contact"]
+"""What a person is in a roster."""
+
 PACKED = ".zst"
 """What is added to the name of a sealed file when it is compressed, once its delivery is closed."""
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import RunError
 from sftp_ingest.model import ENTITIES, Counts, Details, LeftAlone, Outcome, Roster, SyncRun
-from sftp_ingest.roster import contract, formats, overlay, undo
+from sftp_ingest.roster import formats, overlay, undo
 from sftp_ingest.store import changes, database, ledger, rosters, upserter
 from sftp_ingest.sync import Progress, Stages
 
@@ -59,8 +59,7 @@ def unkept(engine: Engine, reverted: SyncRun, settings: Settings) -> dict[str, f
     delivery = ledger.delivery(engine, reverted.delivery)
     if delivery is None:
         raise RunError(f"run {reverted.id} has no delivery {reverted.delivery}")
-    format = formats.of(delivery, settings.format)
-    rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
+    rules = overlay.rules(formats.of(delivery, settings.format).NAME, settings.contract, settings.keep_sensitive)
     found: dict[str, set[str]] = {name: set() for name in ENTITIES}
     for table in rules.tables.values():
         dropped = {field.to for field in table.fields if field.drop and field.to}

@@ -84,7 +84,7 @@ def plan(
     stages = stages or Stages()
     delivery, packed = files.listed(delivery)
     format = formats.of(delivery, settings.format)
-    rules = contract.keeping(overlay.laid_over(contract.load(format.NAME), settings.contract), settings.keep_sensitive)
+    rules = overlay.rules(format.NAME, settings.contract, settings.keep_sensitive)
     with stages.stage("load"):
         loaded = loader.load(delivery, rules, strict=settings.strict, before=before, packed=packed)
         frames = format.prepare(loaded, rules, now, strict=settings.strict)

@@ -12,15 +12,13 @@ from sqlalchemy import Engine
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, DeliveryError
 from sftp_ingest.findings import Finding
-from sftp_ingest.model import ENTITIES, Change, Delivery, HoldRecord, SyncRun
+from sftp_ingest.model import ENTITIES, Change, Delivery, HoldRecord, RecordKind, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.roster import contract, formats, overlay, trace
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.store import changes, database, ledger
 
-Kind = Literal["user", "section", "school"]
-
-COLUMNS: Mapping[Kind, Mapping[str, str]] = {
+COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
     "user": {
         "students": "sis_id", "teachers": "sis_id", "staff": "sis_id",
         "section_teachers": "teacher_id", "enrollments": "student_id", "contacts": "student_id",
@@ -30,7 +28,7 @@ COLUMNS: Mapping[Kind, Mapping[str, str]] = {
 }  # fmt: skip
 """Kind of record → the entities that tell of it, and their column that has its id. All that happens in a school is not the school's story."""
 
-OWN: Mapping[Kind, tuple[str, ...]] = {"user": ("students", "teachers", "staff"), "section": ("sections",), "school": ("schools",)}
+OWN: Mapping[RecordKind, tuple[str, ...]] = {"user": ("students", "teachers", "staff"), "section": ("sections",), "school": ("schools",)}
 """Kind of record → the entities that it may be: a person may be student, teacher and member of staff at once."""
 
 _ORDER = ("delivery", "finding", "run", "change", "hold", "decision")
@@ -57,13 +55,13 @@ class Story:
     """All that is known of one record; `now` says which entities it is of, and whether it is active as each."""
 
     district: str
-    kind: Kind
+    kind: RecordKind
     id: str
     now: Mapping[str, bool]
     events: tuple[Event, ...]
 
 
-def story(config: Config, engine: Engine, district: str, kind: Kind, identifier: str) -> Story:
+def story(config: Config, engine: Engine, district: str, kind: RecordKind, identifier: str) -> Story:
     """The story of the record, oldest events first.
 
     Raises ConfigError where nothing is known of such a record, ContractError where the district's own rules are wrong, StoreError where
@@ -88,13 +86,14 @@ def story(config: Config, engine: Engine, district: str, kind: Kind, identifier:
     before = False
     for delivery in reversed(ledger.deliveries(engine, district)):
         of_it = [run for run in runs.values() if run.delivery == delivery.id]
-        places, lost = _places(config, delivery, kind, identifier)
+        rules = _rules(config, delivery) if delivery.folder.is_dir() else None
+        places, lost = _places(delivery, rules, kind, identifier)
         touched = [run for run in of_it if run.id in changed or (run.id == first and began) or _left_alone(run, kind, identifier)]
         preview = delivery.origin == "preview"
         if places or touched or (before and not lost and not preview):
             events.append(_delivered(delivery, places, lost))
-        if places:
-            events += _findings(config, engine, delivery, of_it, places)
+        if places and rules:
+            events += _findings(config, engine, delivery, of_it, places, rules)
         if places or touched:
             events += [_ran(run, kind, identifier) for run in of_it if run.state == "closed"]
         if not preview:
@@ -111,11 +110,10 @@ def story(config: Config, engine: Engine, district: str, kind: Kind, identifier:
 # ---------------------------------------------------------------- deliveries and what was found in them
 
 
-def _places(config: Config, delivery: Delivery, kind: Kind, identifier: str) -> tuple[list[trace.Place], str]:
-    """Where the sealed files tell of the record, and why that cannot be known."""
-    if not delivery.folder.is_dir():
+def _places(delivery: Delivery, rules: Contract | None, kind: RecordKind, identifier: str) -> tuple[list[trace.Place], str]:
+    """Where the sealed files tell of the record, and why that cannot be known; there are no rules of files that are no longer kept."""
+    if rules is None:
         return [], "its files are no longer kept"
-    rules = _rules(config, delivery)
     try:
         return trace.places(delivery, rules, OWN[kind], identifier, mentioned=kind != "school"), ""
     except (DeliveryError, OSError):
@@ -124,8 +122,7 @@ def _places(config: Config, delivery: Delivery, kind: Kind, identifier: str) -> 
 
 def _rules(config: Config, delivery: Delivery) -> Contract:
     settings = config.settings(delivery.district)
-    rules: Contract = overlay.laid_over(contract.load(formats.of(delivery, settings.format).NAME), settings.contract)
-    return rules
+    return overlay.rules(formats.of(delivery, settings.format).NAME, settings.contract, settings.keep_sensitive)
 
 
 def _delivered(delivery: Delivery, places: Sequence[trace.Place], lost: str) -> Event:
@@ -136,9 +133,8 @@ def _delivered(delivery: Delivery, places: Sequence[trace.Place], lost: str) -> 
     return Event(delivery.received_at, "delivery", told, {"delivery": delivery.id, "origin": delivery.origin, "files": files, "kept": not lost})
 
 
-def _findings(config: Config, engine: Engine, delivery: Delivery, runs: Sequence[SyncRun], places: Sequence[trace.Place]) -> Iterator[Event]:
+def _findings(config: Config, engine: Engine, delivery: Delivery, runs: Sequence[SyncRun], places: Sequence[trace.Place], rules: Contract) -> Iterator[Event]:
     """What was found in the record's lines; runs of one delivery find the same again, so each finding is told once."""
-    rules = _rules(config, delivery)
     told: set[str] = set()
     for run in sorted(runs, key=lambda each: each.id):
         if run.reverts is not None or run.state != "closed":
@@ -176,7 +172,7 @@ def _lines_of(found: Finding, places: Sequence[trace.Place], rules: Contract) ->
 # ---------------------------------------------------------------- runs and what they changed
 
 
-def _ran(run: SyncRun, kind: Kind, identifier: str) -> Event:
+def _ran(run: SyncRun, kind: RecordKind, identifier: str) -> Event:
     reverts = f", which reverts run {run.reverts}" if run.reverts is not None else ""
     alone = _left_alone(run, kind, identifier)
     left = f"; it left alone {', '.join(alone)}, as changed since" if alone else ""
@@ -192,7 +188,7 @@ def _ran(run: SyncRun, kind: Kind, identifier: str) -> Event:
     return Event(run.finished_at or run.created_at, "run", f"run {run.id}{reverts}: {run.outcome}{by}{left}", facts)
 
 
-def _left_alone(run: SyncRun, kind: Kind, identifier: str) -> list[str]:
+def _left_alone(run: SyncRun, kind: RecordKind, identifier: str) -> list[str]:
     """The entities as which a revert left the record alone, as far as its ids are kept."""
     found = []
     for entity, alone in run.left_alone.items():
@@ -209,12 +205,12 @@ def _began(run: SyncRun, entity: str) -> Event:
     return Event(run.finished_at or run.created_at, "change", f"run {run.id}: came with the first roster, as one of the {entity}", facts)
 
 
-def _concerns(change: Change, kind: Kind, identifier: str) -> bool:
+def _concerns(change: Change, kind: RecordKind, identifier: str) -> bool:
     column = COLUMNS[kind].get(change.entity)
     return column is not None and identifier in (change.key.get(column), (change.before or {}).get(column))
 
 
-def _changed(change: Change, run: SyncRun, kind: Kind) -> Event:
+def _changed(change: Change, run: SyncRun, kind: RecordKind) -> Event:
     before, after = change.before or {}, change.after or {}
     values = {name: (before.get(name), after.get(name)) for name in dict.fromkeys((*before, *after)) if name != "active"}
     own = change.entity in OWN[kind]
@@ -229,7 +225,7 @@ def _changed(change: Change, run: SyncRun, kind: Kind) -> Event:
 # ---------------------------------------------------------------- holds
 
 
-def _held(config: Config, hold: HoldRecord, run: SyncRun | None, kind: Kind, identifier: str, now: Mapping[str, bool]) -> Iterator[Event]:
+def _held(config: Config, hold: HoldRecord, run: SyncRun | None, kind: RecordKind, identifier: str, now: Mapping[str, bool]) -> Iterator[Event]:
     """The hold where a part of it is about the record, and what a person decided."""
     if run is None:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
 from sftp_ingest.errors import ConfigError
+from sftp_ingest.model import Role
 
 if TYPE_CHECKING:  # pyarrow is not needed by other commands
     from sftp_ingest.erasure import Certificate
@@ -18,15 +18,6 @@ if TYPE_CHECKING:  # pyarrow is not needed by other commands
 app = typer.Typer(help="People of a district's roster.", no_args_is_help=True)
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask to type the id.")]
-
-
-class Role(StrEnum):
-    """What a person is in a roster."""
-
-    student = "student"
-    teacher = "teacher"
-    staff = "staff"
-    contact = "contact"
 
 
 @app.callback()
@@ -58,7 +49,7 @@ def erase_user(
     here = shared.opened(config_path)
     shared.known(here.engine, district)
     _confirm(id, f"All that {district}'s roster, kept deliveries and reports tell of this person goes for good.", yes)
-    _tell(erasure.person(here.config, here.engine, district, id, role.value if role else None, datetime.now(UTC)), as_json)
+    _tell(erasure.person(here.config, here.engine, district, id, role, datetime.now(UTC)), as_json)
 
 
 def _confirm(wanted: str, what: str, yes: bool) -> None:
@@ -79,7 +70,8 @@ def _tell(made: Certificate, as_json: bool) -> None:
     what = f"{made.district}, {made.person}" if made.person else made.district
     lines = [f"Certificate of erasure: {made.kind} {what}, {shared.instant(made.erased_at)}", ""]
     lines += ["There was nothing to erase."] if made.empty else []
-    only = {"sections": ": the part of their name that was his", "findings": ": the id that they quoted"} if made.kind == "person" else {}
+    part = {"sections": "the part of their name that was his", "findings": "the id that they quoted", "sync_runs": "the id among what they left alone"}
+    only = {name: f": {what}" for name, what in part.items()} if made.kind == "person" else {}
     lines += [f"{count:>10,} rows of {name}{only.get(name, '')}" for name, count in made.rows.items() if count]
     lines += [f"{count:>10,} files of {name}" for name, count in made.files.items() if count]
     lines += ["", made.pages, "", "What cannot be reached from here:", *(f"- {each}" for each in made.unreached)]

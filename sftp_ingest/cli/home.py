@@ -94,13 +94,13 @@ def _check_rules(settings: config.Settings) -> None:
     """Raises ContractError where a district's own rules fit no format that its files may be in."""
     if not settings.contract:
         return
-    from sftp_ingest.roster import contract, formats, overlay  # pandas and pandera take two seconds that other commands need not wait
+    from sftp_ingest.roster import formats, overlay  # pandas and pandera take two seconds that other commands need not wait
 
     faults = []
     names = formats.FORMATS if settings.format == "auto" else [settings.format]
     for name in names:
         try:
-            contract.keeping(overlay.laid_over(contract.load(name), settings.contract), settings.keep_sensitive)
+            overlay.rules(name, settings.contract, settings.keep_sensitive)
         except ContractError as fault:
             faults.append(fault)
     if len(faults) == len(names):

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
+from sftp_ingest.model import RecordKind
 from sftp_ingest.report import summary
-
-
-class Kind(StrEnum):
-    """What a record may be."""
-
-    user = "user"
-    section = "section"
-    school = "school"
 
 
 def why(
     district: DistrictArgument,
-    kind: Annotated[Kind, typer.Argument(help="What it is; a user may be student, teacher and member of staff.", show_default=False)],
+    kind: Annotated[RecordKind, typer.Argument(help="What it is; a user may be student, teacher and member of staff.", show_default=False)],
     id: Annotated[str, typer.Argument(help="Its id, as the district spells it.", show_default=False)],
     values: Annotated[bool, typer.Option("--values", help="Also show what changed columns held: personal data of children.")] = False,
     config_path: ConfigOption = None,
@@ -33,13 +25,13 @@ def why(
 
     here = shared.opened(config_path)
     shared.known(here.engine, district)
-    with shared.progress(f"why {kind.value}") as stage:
+    with shared.progress(f"why {kind}") as stage:
         stage("reading deliveries")
-        found = told.story(here.config, here.engine, district, cast(Any, kind.value), id)
+        found = told.story(here.config, here.engine, district, kind, id)
     if as_json:
         return shared.print_json(told.as_json(found, values=values))
     now = ", ".join(f"{'active' if active else 'inactive'} among the {entity}" for entity, active in found.now.items())
-    shared.out.print(f"{kind.value} {summary.shown(id)} of {district}: {now or 'never in the roster'}", highlight=False, markup=False, soft_wrap=True)
+    shared.out.print(f"{kind} {summary.shown(id)} of {district}: {now or 'never in the roster'}", highlight=False, markup=False, soft_wrap=True)
     for each in found.events:
         shared.out.print(f"{shared.instant(each.at)}  {each.what:8}  {summary.shown(each.told, 2000)}", highlight=False, markup=False, soft_wrap=True)
         for name, (old, new) in each.values.items() if values else ():

@@ -52,6 +52,10 @@ class Encoded:
         found: Mask = is_in(self.texts, of)[self.places]
         return found
 
+    def with_texts(self, texts: Sequence[str]) -> pa.Array:
+        """The cells, with another text in place of each distinct one."""
+        return pa.array(texts, pa.string()).take(pa.array(self.places))
+
 
 def encoded(cells: pa.Array) -> Encoded:
     """The cells, none of them null, by their distinct texts, in order of first appearance."""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, FileShape
-from sftp_ingest.roster import contacts, values
+from sftp_ingest.roster import arrow, contacts, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Field, Table, normalised
 from sftp_ingest.roster.drift import form
@@ -143,11 +143,9 @@ def _count(told: Sequence[_Told]) -> dict[str, int]:
     cause = np.concatenate([np.array([-1, *(place[label] for label in each.labels)])[each.cause] for each in told])
     parts = [pa.chunked_array([each.key[part] for each in told]).combine_chunks() for part in range(len(told[0].key))]
     whole = np.ones(len(cause), dtype=bool)
-    record = np.zeros(len(cause), dtype=np.int64)
     for part in parts:
         whole &= pc.not_equal(part, "").to_numpy(zero_copy_only=False)
-        encoded = part.dictionary_encode()
-        record = pd.factorize(record * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy())[0]
+    record = pd.factorize(arrow.groups([arrow.encoded(part) for part in parts]))[0]
     believed = np.zeros(len(record), dtype=bool)
     believed[record[cause < 0]] = True
     alone = (cause >= 0) & whole & ~believed[record]

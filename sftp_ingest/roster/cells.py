@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Reading
 from sftp_ingest.model import Frames
-from sftp_ingest.roster import values
+from sftp_ingest.roster import arrow, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Check, Contract, Field, Table
 from sftp_ingest.roster.court import SHOWN_VALUES, Court, Rows, distinct
@@ -48,9 +48,9 @@ def in_the_formats_words(frames: Frames, contract: Contract) -> Frames:
 
 
 def _in_words(cells: pd.Series, meant: Mapping[str, str]) -> pd.Series:
-    encoded = array_of(cells).dictionary_encode()
-    texts = pa.array([meant.get(text, text) for text in encoded.dictionary.to_pylist()], pa.string())
-    return pd.Series(pd.array(texts.take(encoded.indices), dtype=TEXT), index=cells.index)
+    encoded = arrow.encoded(array_of(cells))
+    read = encoded.with_texts([meant.get(text, text) for text in encoded.texts.to_pylist()])
+    return pd.Series(pd.array(read, dtype=TEXT), index=cells.index)
 
 
 def check_grades_as_clever_does(court: Court, rows: Rows) -> None:
@@ -73,14 +73,14 @@ def read_values(court: Court, rows: Rows) -> None:
         if each.type == "phone":  # nearly every phone is a text of its own: these are read all at once
             changed[each.column] = values.phones(rows.column(each.column))
         elif reader := court.readers.get(each.type):
-            encoded = rows.column(each.column).dictionary_encode()
-            texts = encoded.dictionary.to_pylist()
+            encoded = rows.encoded(each.column)
+            texts = encoded.texts.to_pylist()
             meanings = [reader(text) if text else values.Meaning("") for text in texts]
             if each.type == "contact_type" and each.required:  # a word that is no keyword is no blank cell, and costs nobody his row
                 meanings = [replace(meaning, value="Other") if meaning.code == values.UNKNOWN else meaning for meaning in meanings]
-            _tell_readings(court, rows, each, texts, meanings, encoded.indices.to_numpy())
+            _tell_readings(court, rows, each, texts, meanings, encoded.places)
             if any(meaning.value != text for meaning, text in zip(meanings, texts, strict=True)):
-                changed[each.column] = pa.array([meaning.value for meaning in meanings], pa.string()).take(encoded.indices)
+                changed[each.column] = encoded.with_texts([meaning.value for meaning in meanings])
     if changed:
         rows.frame = rows.frame.assign(**{column: pd.Series(pd.array(cells, dtype=TEXT), index=rows.frame.index) for column, cells in changed.items()})
 
@@ -90,8 +90,8 @@ def _fill_relationships(rows: Rows) -> None:
     columns = {each.type: each.column for each in rows.table.fields if each.type in ("contact_type", "relationship")}
     if len(columns) < 2 or columns["contact_type"] not in rows.frame.columns:
         return
-    encoded = rows.column(columns["contact_type"]).dictionary_encode()
-    told = pa.array([values.relationship_of_type(text) for text in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+    encoded = rows.encoded(columns["contact_type"])
+    told = encoded.with_texts([values.relationship_of_type(text) for text in encoded.texts.to_pylist()])
     if columns["relationship"] in rows.frame.columns:
         sent = rows.column(columns["relationship"])
         told = pc.if_else(pc.equal(sent, ""), told, sent)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Roster
+from sftp_ingest.roster import arrow
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
 from sftp_ingest.roster.court import Court, Rows, distinct
 
@@ -35,7 +36,7 @@ def told(rows: pd.DataFrame, now: Roster, seen: pd.DataFrame | None, *, merge: b
     that differs is a contact of its own. Where rows of a student could not be read (`seen`), a contact who would lose phones stays as he is.
     """
     rows = rows.assign(contact_id=pd.array(ids(rows) if merge else _ids_alone(rows), dtype=TEXT))
-    group = _key(rows).dictionary_encode().indices.to_numpy()
+    group = arrow.encoded(_key(rows)).places
     again = np.bincount(group)[group] > 1 if len(group) else np.zeros(0, dtype=bool)
     if again.any():
         rows = pd.concat([rows[~again], _merged(rows[again], group[again])], ignore_index=True)
@@ -229,11 +230,10 @@ def _check_many_contacts(court: Court, rows: Rows, mask: Mask) -> None:
     blank = pd.array(pa.repeat("", len(at)), dtype=TEXT)
     there = rows.frame.iloc[at]
     told = {column: there[f"contact_{column}"].array if f"contact_{column}" in there.columns else blank for column in CELLS}
-    student, contact = (
-        each.dictionary_encode() for each in (array_of(there["student_id"]), ids(pd.DataFrame({"student_id": there["student_id"].array, **told})))
-    )
-    of_student = np.unique(student.indices.to_numpy().astype(np.int64) * len(contact.dictionary) + contact.indices.to_numpy()) // len(contact.dictionary)
-    _, first = np.unique(student.indices.to_numpy(), return_index=True)
+    student = arrow.encoded(array_of(there["student_id"]))
+    contact = arrow.encoded(ids(pd.DataFrame({"student_id": there["student_id"].array, **told})))
+    of_student = np.unique(arrow.groups([student, contact])) // len(contact.texts)
+    _, first = np.unique(student.places, return_index=True)
     many = np.zeros(len(mask), dtype=bool)
     many[at[first[np.bincount(of_student) > MOST]]] = True
     if many.any():

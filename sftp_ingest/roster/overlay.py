@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from sftp_ingest.errors import ContractError
 from sftp_ingest.findings import Severity
+from sftp_ingest.roster import contract
 from sftp_ingest.roster.contract import TYPES, Check, Contract, Digest, Field, Table, check_pattern, normalised, toml_of
 from sftp_ingest.roster.values import DATES
 
@@ -30,6 +31,14 @@ _COMPARISON = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*")
 _EXT = re.compile(r"ext\.[^.\s]+")  # contract 1.7: exactly one period, no spaces
 
 T = TypeVar("T", str, bool, int)
+
+
+def rules(format: str, folder: str, keep_sensitive: Collection[str]) -> Contract:
+    """The contract by which a district's deliveries of a format are judged: the format's, under its own folder's, with the columns that it keeps.
+
+    Raises ContractError as `laid_over` and `contract.keeping` do.
+    """
+    return contract.keeping(laid_over(contract.load(format), folder), keep_sensitive)
 
 
 def laid_over(contract: Contract, folder: str) -> Contract:

@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, and_, cast, delete, or_, select, update
 
 from sftp_ingest.errors import ConfigError
+from sftp_ingest.model import Role
 from sftp_ingest.store import tables
 from sftp_ingest.store.database import erasing, reading
 
-ROLES = ("student", "teacher", "staff", "contact")
+ROLES: tuple[Role, ...] = get_args(Role)
 ERASED = "(erased)"
 """What stands in a finding where it quoted the id of someone who was erased."""
 

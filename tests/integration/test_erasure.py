@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sftp_ingest import erasure, retention, runner
 from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import inbox, server
-from sftp_ingest.model import Limits, SyncRun
+from sftp_ingest.model import Limits, Role, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.store import database, ledger
 from sftp_ingest.store import erasure as stored
@@ -42,7 +42,7 @@ def house(tmp_path: Path, engine: Engine) -> House:
     return House.make(tmp_path, engine, "acme", "bravo")
 
 
-def person(house: House, of: str, role: str | None = None) -> erasure.Certificate:
+def person(house: House, of: str, role: Role | None = None) -> erasure.Certificate:
     return erasure.person(house.config, house.engine, "acme", of, role, NOW)
 
 
@@ -256,7 +256,11 @@ def test_a_revert_that_left_an_erased_person_alone_no_longer_lists_his_id(house:
     undone = ledger.revert(house.engine, first_change, NOW + 3 * NIGHT)
     house.run(undone)
     assert {name: each.ids for name, each in closed(house, undone).left_alone.items()} == {"students": ("0002",)}
+    reports = house.config.homes / "acme" / "reports"
+    assert (reports / "latest-revert.html").exists()
     made = person(house, "0002")
+    assert not list(reports.glob("latest-revert*"))
+    assert not list(reports.glob(f"*-run-{undone}.*"))
     assert {name: each.ids for name, each in closed(house, undone).left_alone.items()} == {"students": (stored.ERASED,)}
     assert made.rows["sync_runs"] == 1
     assert person(house, "0002").empty
