@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,8 +182,11 @@ def _told(fault: Exception) -> StoreError:
 
 
 def upgrade(engine: Engine) -> None:
-    """Brings the schema to this program's version, in one transaction; where it is there already, nothing happens. Raises StoreError if it is newer."""
-    with writing(engine) as connection:
+    """Brings the schema to this program's version, in one transaction; where it is there already, nothing happens.
+
+    Raises StoreError if it is newer, or where what is stored breaks a rule of it; then nothing was changed.
+    """
+    with _rebuilding(engine) as connection:
         before = _revision(connection)
         scripts = _scripts()
         if before == scripts.get_current_head():
@@ -193,6 +197,27 @@ def upgrade(engine: Engine) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     log.info("database_upgraded", before=before, after=scripts.get_current_head())
+
+
+@contextmanager
+def _rebuilding(engine: Engine) -> Iterator[Connection]:
+    """As `writing`. SQLite changes a table by making it anew, and must not miss the old one meanwhile: it looks at all references before the end."""
+    if engine.dialect.name != "sqlite":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with faults(), engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")  # of no effect inside a transaction
+        try:
+            with connection.begin():
+                yield connection
+                broken = Counter((table, parent) for table, _, parent, _ in driver.execute("PRAGMA foreign_key_check"))
+                if broken:
+                    (table, parent), count = broken.most_common(1)[0]
+                    raise StoreError(f"{count:,} rows of {table} name none of {parent}; the tables stay as they are until that is mended")
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
 
 
 def check(engine: Engine) -> None:

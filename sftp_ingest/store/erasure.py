@@ -60,7 +60,7 @@ def district(engine: Engine, district_id: str) -> dict[str, int]:
             raise ConfigError(f"run {running} of {district_id} is running; nothing was erased, try again when it has ended")
         mine = select(runs.c.id).where(runs.c.district_id == district_id)
         counts["findings"] = connection.execute(delete(tables.findings).where(tables.findings.c.run_id.in_(mine))).rowcount
-        for table in (tables.changes, tables.holds, runs, tables.deliveries, *tables.rosters.values()):
+        for table in (tables.changes, tables.holds, runs, tables.deliveries, *reversed(tables.rosters.values())):
             counts[table.name] = connection.execute(delete(table).where(table.c.district_id == district_id)).rowcount
         counts["districts"] = connection.execute(delete(districts).where(districts.c.id == district_id)).rowcount
         counts["keys"] = len(known["authorized_keys"].splitlines())
@@ -135,7 +135,6 @@ def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str
             counts["sections"] = _unnamed(connection, district_id, sections, marks)
             gone(changes, changes.c.district_id == district_id, _numbered(_naming(connection, district_id, sections, marks)))
         gone(changes, changes.c.district_id == district_id, or_(*_entries(district_id, marks.id, roles)))
-        gone(roster["users"], *_is(roster["users"], district_id, sis_id=marks.id), roster["users"].c.role.in_(roles))
         if "student" in roles:
             for name in ("enrollments", "contacts", "attendance"):
                 gone(roster[name], *_is(roster[name], district_id, student_id=marks.id))
@@ -143,6 +142,7 @@ def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str
             gone(roster["section_teachers"], *_is(roster["section_teachers"], district_id, teacher_id=marks.id))
         if "contact" in roles:
             gone(roster["contacts"], _contact(roster["contacts"], district_id, marks.id))
+        gone(roster["users"], *_is(roster["users"], district_id, sis_id=marks.id), roster["users"].c.role.in_(roles))
     return counts
 
 
