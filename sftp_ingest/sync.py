@@ -163,24 +163,31 @@ def sync(
     )
     with stages.stage("details"):
         keep(details(delivery, planned))
-    moment = datetime.now(UTC)
-    with database.writing(engine) as connection:
-        if preview:
-            would = Preview(planned.outcome, planned.hold)
-            ledger.close(connection, run.id, "previewed", moment, planned.counts, stages.seconds, planned.findings, preview=would)
-            return "previewed"
-        if planned.flowing is not None:
-            with stages.stage("apply"):
-                upserter.apply(connection, run.district, run.id, planned.flowing, moment)
-                upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=applied is None)
-                ledger.save_headers(connection, delivery.id, planned.shapes)
-        ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
-        if planned.hold is not None:
-            ledger.open_hold(connection, run, planned.hold, moment)
+    if preview:
+        would = Preview(planned.outcome, planned.hold)
+        with database.writing(engine) as connection:
+            ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
+        return "previewed"
+    _apply(engine, run, planned, stages, baseline=applied is None)
     log.info(
         "run_closed", run=run.id, district=run.district, outcome=planned.outcome, findings=len(planned.findings), seconds=round(sum(stages.seconds.values()), 2)
     )
     return planned.outcome
+
+
+@database.insisting
+def _apply(engine: Engine, run: SyncRun, planned: Plan, stages: Stages, *, baseline: bool) -> None:
+    """Do what is planned and close the run. Done again it is as right as before: what it finds otherwise than planned, the upserter refuses."""
+    moment = datetime.now(UTC)
+    with database.writing(engine) as connection:
+        if planned.flowing is not None:
+            with stages.stage("apply"):
+                upserter.apply(connection, run.district, run.id, planned.flowing, moment)
+                upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=baseline)
+                ledger.save_headers(connection, run.delivery, planned.shapes)
+        ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
+        if planned.hold is not None:
+            ledger.open_hold(connection, run, planned.hold, moment)
 
 
 def attendance_held(engine: Engine, district: str, first: str, last: str) -> pd.DataFrame:

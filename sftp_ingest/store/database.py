@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 import structlog
@@ -23,13 +25,20 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sftp_ingest.errors import ConfigError, StoreError
+from sftp_ingest.errors import CollisionError, ConfigError, StoreError
 
 log = structlog.get_logger()
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BUSY_SECONDS = 60
 """How long a writer waits for another writer of the same SQLite file."""
 
+COLLISIONS = 5
+"""So many times a transaction is done in all, while others are in its way."""
+
+_COLLISION = "40"
 _MIGRATIONS = "sftp_ingest.store:migrations"
 _UPGRADE = "run `sftp-ingest database upgrade`"
 
@@ -52,7 +61,7 @@ _FAULTS = (
     ("23", "a value breaks a rule of its table", False),
     ("28", "the database does not let this user in", False),
     ("3D", "there is no database of this name", False),
-    ("40", "another transaction was in the way", True),
+    (_COLLISION, "another transaction was in the way", True),
     ("42501", "the database does not allow this user to do that", False),
     ("53100", "the disk of the database is full", True),
     ("53", "the database has no room for more work", True),
@@ -116,9 +125,28 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads, and on SQLite waits for no writer. Faults of the database come out as StoreError."""
-    with faults(), engine.execution_options(only_reads=True).begin() as connection:
+    """A transaction that only reads, all of it as it was at one moment, and waits for no writer. Faults of the database come out as StoreError."""
+    options: dict[str, Any] = {"only_reads": True}
+    if engine.dialect.name == "postgresql":  # which else would tell every statement of another moment: one table before a run, the next one after it
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with faults(), engine.execution_options(**options).begin() as connection:
         yield connection
+
+
+def insisting(work: Callable[P, T]) -> Callable[P, T]:
+    """The same function, whose work is all in one transaction: done again, a few times, where another transaction was in the way of it."""
+
+    @wraps(work)
+    def insist(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(1, COLLISIONS):
+            try:
+                return work(*args, **kwargs)
+            except CollisionError as fault:
+                log.warning("transaction_again", attempt=attempt, error=str(fault))
+                time.sleep(0.05 * 2**attempt)
+        return work(*args, **kwargs)
+
+    return insist
 
 
 @contextmanager
@@ -169,7 +197,8 @@ def _told(fault: Exception) -> StoreError:
         name, place = getattr(driver, "sqlite_errorname", ""), None
     for beginning, sentence, transient in _FAULTS:
         if name.startswith(beginning):
-            return StoreError(f"{sentence} ({place or name})", transient=transient)
+            told = f"{sentence} ({place or name})"
+            return CollisionError(told) if beginning == _COLLISION else StoreError(told, transient=transient)
     if isinstance(driver, PoolTimeoutError):
         return StoreError("no connection to the database became free", transient=True)
     if isinstance(driver, psycopg.OperationalError) and not name:

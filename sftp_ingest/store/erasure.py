@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, a
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.model import Role
 from sftp_ingest.store import tables
-from sftp_ingest.store.database import erasing, reading
+from sftp_ingest.store.database import erasing, insisting, reading
 
 ROLES: tuple[Role, ...] = get_args(Role)
 ERASED = "(erased)"
@@ -43,6 +43,7 @@ class Marks:
 # ---------------------------------------------------------------- a district
 
 
+@insisting
 def district(engine: Engine, district_id: str) -> dict[str, int]:
     """Deletes every row of the district, in one transaction; table → rows, those of its log-ins as `keys` and `passwords`.
 
@@ -109,6 +110,7 @@ def marks(engine: Engine, district_id: str, person: str, roles: Collection[str])
     return Marks(person, frozenset(ids), frozenset(name for name in names if name and name.strip()), quoting)
 
 
+@insisting
 def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str]) -> dict[str, int]:
     """Deletes every row that is the person's in one of the roles, or tells of him, in one transaction; table → rows.
 
