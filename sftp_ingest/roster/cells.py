@@ -66,6 +66,7 @@ def check_grades_as_clever_does(court: Court, rows: Rows) -> None:
 def read_values(court: Court, rows: Rows) -> None:
     """Give every column that has a fixed set of values the format's spelling; every distinct text is looked at once."""
     _fill_relationships(rows)
+    rows.encode(each.column for each in rows.table.fields if each.type in court.readers)
     changed: dict[str, pa.Array] = {}
     for each in rows.table.fields:
         if each.column not in rows.frame.columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,8 +46,7 @@ class Rows:
     """How many rows were dropped though nothing is wrong with them: another says the same, or counts more."""
     doubted: dict[str, pd.Index] = field(default_factory=dict)
     """Key column → lines whose cell names a record that never was, so that whom the row meant is unknown."""
-    _encoded: dict[str, arrow.Encoded] = field(default_factory=dict)
-    _encoded_of: pd.DataFrame | None = None
+    _encoded: dict[str, tuple[pa.ChunkedArray, arrow.Encoded]] = field(default_factory=dict)
 
     @property
     def kept(self) -> Mask:
@@ -60,12 +59,16 @@ class Rows:
         return array_of(self.frame[name])
 
     def encoded(self, name: str) -> arrow.Encoded:
-        """The column by its distinct texts, found once for as long as the frame is the same."""
-        if self._encoded_of is not self.frame:
-            self._encoded, self._encoded_of = {}, self.frame
-        if name not in self._encoded:
-            self._encoded[name] = arrow.encoded(self.column(name))
-        return self._encoded[name]
+        """The column by its distinct texts, found once for as long as its cells are the same."""
+        cells = self.frame[name].array.__arrow_array__()
+        known = self._encoded.get(name)
+        if known is None or known[0] is not cells:
+            known = self._encoded[name] = cells, arrow.encoded(self.column(name))
+        return known[1]
+
+    def encode(self, names: Iterable[str]) -> None:
+        """Find the distinct texts of several columns side by side, for `encoded` to know."""
+        arrow.side_by_side(self.encoded, {name for name in names if name in self.frame.columns})
 
     def lines(self, mask: Mask) -> list[int]:
         """The first lines of the masked rows, as many as a finding shows."""
@@ -73,7 +76,7 @@ class Rows:
 
     def drop(self, mask: Mask) -> None:
         """Take rows out that are not needed; that rejects nothing."""
-        self.frame, self.cause = self.frame[~mask], self.cause[~mask]
+        self.frame, self.cause = arrow.filtered(self.frame, ~mask), self.cause[~mask]
         self.needless += int(mask.sum())
 
     def reject(self, mask: Mask, label: str) -> None:

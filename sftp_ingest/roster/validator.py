@@ -11,7 +11,7 @@ import pandas as pd
 from sftp_ingest.findings import refuses
 from sftp_ingest.model import FileShape, Frames, Rejections, Verdict
 from sftp_ingest.roster import causes, cells, contacts, keys, references, values
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in
+from sftp_ingest.roster.arrow import TEXT, array_of, filtered, is_in
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.court import Court, Ids, Rows, joined, seen_of
 
@@ -46,6 +46,7 @@ def validate(
             cells.check_grades_as_clever_does(court, rows)
         cells.read_values(court, rows)
         cells.check_cells(court, rows)
+        rows.encode((*table.key, *(each.column for each in table.references)))
         for reference in table.references:
             references.check_reference(court, rows, reference)
         if table.key:
@@ -59,7 +60,7 @@ def validate(
     references.check_sections_have_students(court)
     findings = causes.explained(court.findings, contract.tables, frames.tables, before or {})
     return Verdict(
-        tables={name: rows.frame if rows.kept.all() else rows.frame[rows.kept] for name, rows in court.done.items()},
+        tables={name: rows.frame if rows.kept.all() else filtered(rows.frame, rows.kept) for name, rows in court.done.items()},
         findings=causes.with_left_out(findings, [causes.Judged(each.table, each.frame, each.cause, each.labels) for each in court.done.values()]),
         seen={name: seen_of(rows, unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
