@@ -252,7 +252,7 @@ def _planned(
             with stages.stage("roster"), database.reading(here.engine) as connection:
                 now = rosters.current(connection, district.id)
             applied = ledger.last_applied(here.engine, district.id)
-            before = dict(applied[1]) if applied else None
+            before = dict(applied.shapes) if applied else None
         held = partial(sync.attendance_held, here.engine, district.id) if here else None
         plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, attendance=held, stages=stages)
         if fix_it is not None:

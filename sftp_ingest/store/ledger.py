@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> 
             raise ConfigError(f"there is a district {district_id} already")
         row = {"id": district_id, "name": name, "created_at": now, "password_hash": "", "authorized_keys": "", "paused": False}
         connection.execute(insert(tables.districts), row)
+        connection.execute(insert(tables.roster_states), {"district_id": district_id, "rules": "", "repeatable": False, "touches": 0, "touches_known": 0})
     return District(district_id, name, now)
 
 
@@ -152,21 +153,26 @@ def last_delivery(engine: Engine, district_id: str, *, preview: bool = False) ->
     return _delivery(row) if row else None
 
 
-def last_applied(engine: Engine, district_id: str) -> tuple[Delivery, Mapping[str, FileShape]] | None:
-    """The delivery that the roster came from last, and the shapes of its files by name; None before the first. Reverts deliver nothing."""
+@dataclass(frozen=True)
+class Applied:
+    """A delivery that was applied, the run that did it, and the shapes of its files by name."""
+
+    delivery: Delivery
+    run: SyncRun
+    shapes: Mapping[str, FileShape]
+
+
+def last_applied(engine: Engine, district_id: str) -> Applied | None:
+    """What the roster came from last; None before the first delivery. Reverts deliver nothing."""
     applied = and_(tables.sync_runs.c.outcome.in_(_APPLIED), tables.sync_runs.c.reverts.is_(None))
-    query = (
-        select(tables.deliveries)
-        .join(tables.sync_runs, tables.sync_runs.c.delivery_id == tables.deliveries.c.id)
-        .where(tables.sync_runs.c.district_id == district_id, applied)
-        .order_by(tables.sync_runs.c.id.desc())
-        .limit(1)
-    )
+    runs, deliveries = tables.sync_runs, tables.deliveries
+    last = select(runs).where(runs.c.district_id == district_id, applied).order_by(runs.c.id.desc()).limit(1)
     with reading(engine) as connection:
-        row = connection.execute(query).mappings().one_or_none()
-    if row is None:
-        return None
-    return _delivery(row), {name: _shape(shape) for name, shape in (row["headers"] or {}).items()}
+        run = connection.execute(last).mappings().one_or_none()
+        if run is None:
+            return None
+        row = connection.execute(select(deliveries).where(deliveries.c.id == run["delivery_id"])).mappings().one()
+    return Applied(_delivery(row), _run(run), {name: _shape(shape) for name, shape in (row["headers"] or {}).items()})
 
 
 def save_headers(connection: Connection, delivery_id: str, shapes: Mapping[str, FileShape]) -> None:

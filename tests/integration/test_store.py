@@ -300,7 +300,9 @@ def test_the_last_applied_delivery_is_remembered_with_its_files_shapes(engine: E
         ledger.save_headers(connection, "d1", shapes)
         ledger.close(connection, run.id, "on_hold", NOW, {}, {}, [])
     close(engine, claimed(engine, delivery(name="d2", received_at=LATER)), "refused")
-    assert ledger.last_applied(engine, "acme") == (delivery(), shapes)
+    applied = ledger.last_applied(engine, "acme")
+    assert applied is not None
+    assert (applied.delivery, applied.shapes) == (delivery(), shapes)
 
 
 # ---------------------------------------------------------------- runs
