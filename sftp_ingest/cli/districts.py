@@ -14,7 +14,7 @@ from sftp_ingest import sweeps
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, Opened
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import server
+from sftp_ingest.intake import login
 from sftp_ingest.model import District
 from sftp_ingest.store import ledger
 
@@ -50,7 +50,7 @@ def add(
     for line in keys:
         ledger.add_key(here.engine, district, line)
     if password:
-        ledger.set_password_hash(here.engine, district, server.hash_password(password))
+        ledger.set_password_hash(here.engine, district, login.hash_password(password))
     (here.config.homes / district).mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
     if as_json:
@@ -133,7 +133,7 @@ def set_password(
     here = shared.opened(config_path)
     shared.known(here.engine, district)
     password = _password(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    ledger.set_password_hash(here.engine, district, server.hash_password(password))
+    ledger.set_password_hash(here.engine, district, login.hash_password(password))
     sentence = f"password {password}" if generate_password else f"{district} has a new password"
     shared.tell(sentence, {"district": district, "password": password if generate_password else True}, as_json)
 
@@ -179,7 +179,7 @@ def _keys(path: Path) -> tuple[str, ...]:
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
     for number, line in numbered:
         try:
-            server.check_key(line)
+            login.check_key(line)
         except ConfigError as fault:
             raise ConfigError(f"{path}, line {number}: {fault}") from fault
     keys = tuple(line for _, line in numbered)

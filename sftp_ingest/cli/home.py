@@ -28,7 +28,7 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Make a home folder: configuration, host key, database. What is there already stays."""
-    from sftp_ingest.intake import server  # asyncssh takes a moment that only this command and serve need
+    from sftp_ingest.intake import hostkeys  # asyncssh takes a moment that only this command and serve need
 
     if any(each.exists() and not each.is_dir() for each in (folder, *folder.parents)):
         raise ConfigError(f"{folder} cannot be a folder: a file is in its place")
@@ -47,7 +47,7 @@ def init(
     for each in (settings.homes, settings.deliveries, settings.locks):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.data.chmod(0o700)
-    made = {"host_key": server.make_host_key(settings.host_key)} if not settings.host_key.exists() else {}
+    made = {"host_key": hostkeys.make_host_key(settings.host_key)} if not settings.host_key.exists() else {}
     set_up_logging(settings.log_format, quiet=True)
     database.upgrade(database.open_engine(settings.database_url))
     told = made | {"config": str(settings.file), "data": str(settings.data)}

@@ -20,13 +20,13 @@ import structlog
 
 from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import server
+from sftp_ingest.intake import hostkeys, login, server, session
 from sftp_ingest.intake.inbox import PART_PREFIX
 from sftp_ingest.model import District
 
 SFTP = shutil.which("sftp")
 PASSWORD = "correct horse battery staple"
-HASH = server.hash_password(PASSWORD)
+HASH = login.hash_password(PASSWORD)
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 STRANGER = asyncssh.generate_private_key("ssh-ed25519")
 BIG = os.urandom(1 << 20)
@@ -37,7 +37,7 @@ needs_openssh = pytest.mark.skipif(SFTP is None, reason="OpenSSH's sftp is not i
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     made = Config(tmp_path / "sftp-ingest.toml", tmp_path / "data", "", server=Server(host="127.0.0.1", port=0))
-    server.make_host_key(made.host_key)
+    hostkeys.make_host_key(made.host_key)
     return made
 
 
@@ -194,7 +194,7 @@ def test_guessing_passwords_ends_the_connection(config: Config) -> None:
             guesser = Guesser()
             with pytest.raises(asyncssh.PermissionDenied, match="Too many wrong passwords"):
                 await connecting(listener, client_factory=lambda: guesser, client_keys=None, preferred_auth="password")
-            assert guesser.guesses == server.PASSWORD_TRIES
+            assert guesser.guesses == session.PASSWORD_TRIES
 
     asyncio.run(go())
 
@@ -859,11 +859,11 @@ def test_parts_of_a_server_that_was_killed_are_gone_at_the_next_start(config: Co
 
 
 def test_a_host_key_is_private_and_never_replaced(tmp_path: Path) -> None:
-    fingerprint = server.make_host_key(tmp_path / "host_key")
+    fingerprint = hostkeys.make_host_key(tmp_path / "host_key")
     assert fingerprint == asyncssh.read_private_key(tmp_path / "host_key").get_fingerprint()
     assert (tmp_path / "host_key").stat().st_mode & 0o777 == 0o600
     with pytest.raises(ConfigError, match=r"^server\.host_key: "):
-        server.make_host_key(tmp_path / "host_key")
+        hostkeys.make_host_key(tmp_path / "host_key")
 
 
 def test_a_server_that_cannot_start_names_the_key(config: Config) -> None:
