@@ -29,7 +29,8 @@ class Server:
 
     host: str = "0.0.0.0"  # noqa: S104 -- a server for districts is meant to be reached
     port: int = 2222
-    host_key: str = "host_key"
+    host_key: tuple[str, ...] = ("host_key", "host_key_rsa")
+    post_quantum_only: bool = False
     login_seconds: float = 30
     grace_seconds: float = 30
     idle_seconds: float = 600
@@ -107,9 +108,9 @@ class Config:
         return self.data / "locks"
 
     @property
-    def host_key(self) -> Path:
-        """The server's private host key."""
-        return self.file.parent / self.server.host_key
+    def host_keys(self) -> tuple[Path, ...]:
+        """The server's private host keys."""
+        return tuple(self.file.parent / each for each in self.server.host_key)
 
     def settings(self, district: str) -> Settings:
         """The district's own settings, or the defaults."""
@@ -220,6 +221,10 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
         if isinstance(value, str) and (value or key.endswith(".contract")):
             return value
         raise ConfigError(f"{key} must be text")
+    if isinstance(value, str) and key.endswith(".host_key"):  # there was but one until there were two
+        value = [value]
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ConfigError(f"{key} must be a list of texts")
-    return tuple(each.lower() for each in value)
+    if key.endswith(".host_key") and not (value and all(value)):
+        raise ConfigError(f"{key} must name a file")
+    return tuple(each.lower() if key.endswith(".keep_sensitive") else each for each in value)

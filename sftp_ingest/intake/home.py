@@ -14,11 +14,15 @@ from typing import cast
 
 import asyncssh
 import structlog
+from asyncssh.channel import SSHChannel
 
 from sftp_ingest.intake import paths
 from sftp_ingest.intake.inbox import PART_PREFIX, PREVIEW, REPORTS
 from sftp_ingest.intake.session import Session
 from sftp_ingest.intake.upload import Upload
+
+READ_BYTES = 256 << 10
+"""The most that one request reads, however much it asks for; a client asks again for the rest."""
 
 log = structlog.get_logger()
 
@@ -30,8 +34,8 @@ class Home(asyncssh.SFTPServer):
     O_NOFOLLOW, so that the kernel itself refuses a symbolic link in any place; nothing is looked up by its whole path.
     """
 
-    def __init__(self, session: Session, chan: asyncssh.SSHServerChannel[bytes]) -> None:
-        super().__init__(chan)
+    def __init__(self, session: Session, chan: SSHChannel[bytes]) -> None:
+        super().__init__(cast("asyncssh.SSHServerChannel[bytes]", chan))
         self._session = session
         self._around = sys.exception()
 
@@ -60,7 +64,7 @@ class Home(asyncssh.SFTPServer):
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Bytes of an open file; of an upload, what was written so far."""
         self._session.touch()
-        return os.pread(cast(io.FileIO, file_obj).fileno(), size, offset)
+        return os.pread(cast(io.FileIO, file_obj).fileno(), min(size, READ_BYTES), offset)
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
         """Writes in the event loop: a thread for every packet costs four times as much as the disk."""

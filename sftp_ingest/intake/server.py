@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable
-from functools import partial
-from typing import cast
 
 import asyncssh
+import structlog
 
-from sftp_ingest.config import Config
+from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
+from sftp_ingest.intake.connection import CIPHERS, HOST_KEYS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
 from sftp_ingest.intake.home import Home
+from sftp_ingest.intake.hostkeys import read_host_keys
 from sftp_ingest.intake.session import Hall, Lookup, Session
 from sftp_ingest.intake.upload import remove_parts
 
-# AES-GCM costs a third less than ChaCha20 here; the client's order decides, but not every client has one of its own.
-CIPHERS = (
-    "aes256-gcm@openssh.com",
-    "aes128-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-ctr",
-    "aes192-ctr",
-    "aes128-ctr",
-)
 KEEPALIVE_SECONDS = 30
 CLOSING_SECONDS = 5
+BACKLOG = 128
+BREATH_SECONDS = 0.5
+
+log = structlog.get_logger()
 
 
 async def listen(config: Config, lookup: Lookup, on_activity: Callable[[str], None]) -> Listener:
@@ -42,7 +40,10 @@ class Listener:
 
     def __init__(self, config: Config, lookup: Lookup, on_activity: Callable[[str], None]) -> None:
         self.port = 0
-        self._hall = Hall(config, lookup, on_activity)
+        self._hall = Hall(config, lookup, on_activity, Home)
+        self._options: asyncssh.SSHServerConnectionOptions
+        self._sockets: list[socket.socket] = []
+        self._acceptors: list[asyncio.Task[None]] = []
 
     @property
     def sessions(self) -> set[Session]:
@@ -52,41 +53,20 @@ class Listener:
     async def start(self) -> None:
         """Clears away parts of a server that was killed, then opens the port. Raises ConfigError."""
         config = self._hall.config
-        server = config.server
-        try:
-            key = asyncssh.read_private_key(config.host_key)
-        except OSError as fault:
-            raise ConfigError(f"server.host_key: {config.host_key} cannot be read: {fault.strerror}") from fault
-        except asyncssh.KeyImportError as fault:
-            raise ConfigError(f"server.host_key: {config.host_key} is not a private key; move it away, and `sftp-ingest init` makes another") from fault
+        self._options = await self._agreed(read_host_keys(config))
         config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_parts(config.homes)
-        try:
-            self._acceptor = await asyncssh.listen(
-                server.host,
-                server.port,
-                server_factory=partial(Session, self._hall),
-                server_host_keys=[key],
-                sftp_factory=_home_of,
-                sftp_version=3,
-                allow_scp=False,
-                allow_pty=False,
-                agent_forwarding=False,
-                x11_forwarding=False,
-                host_based_auth=False,
-                gss_host=None,
-                encryption_algs=CIPHERS,
-                login_timeout=server.login_seconds,
-                keepalive_interval=KEEPALIVE_SECONDS,
-                config=None,
-            )
-        except OSError as fault:
-            raise ConfigError(f"server.host, server.port: {server.host} port {server.port} cannot be opened: {fault.strerror}") from fault
-        self.port = self._acceptor.get_port()
+        self._sockets = await _open(config.server)
+        self.port = self._sockets[0].getsockname()[1]
+        self._acceptors = [asyncio.create_task(self._accept(each)) for each in self._sockets]
 
     async def drain(self, grace: float) -> None:
         """Accepts nobody from now on, waits until no upload is open or `grace` seconds have passed, then ends all sessions."""
-        self._acceptor.close()
+        for acceptor in self._acceptors:
+            acceptor.cancel()
+        await asyncio.gather(*self._acceptors, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
         await self._hall.uploads.stillness(grace)
         connections = [session.connection for session in self.sessions]
         for connection in connections:
@@ -96,6 +76,50 @@ class Listener:
         await self._hall.uploads.stillness(CLOSING_SECONDS)  # what was cut off just now is still being thrown away
         self._hall.passwords.close()
 
+    async def _agreed(self, keys: list[asyncssh.SSHKey]) -> asyncssh.SSHServerConnectionOptions:
+        """What is offered to every client."""
+        options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
+            server_factory=lambda: Session(self._hall),
+            server_version="sftp_ingest",
+            server_host_keys=keys,
+            kex_algs=POST_QUANTUM if self._hall.config.server.post_quantum_only else KEY_EXCHANGES,
+            encryption_algs=CIPHERS,
+            mac_algs=MACS,
+            signature_algs=SIGNATURES,
+            compression_algs=None,
+            host_based_auth=False,
+            gss_host=None,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            login_timeout=self._hall.config.server.login_seconds,
+            keepalive_interval=KEEPALIVE_SECONDS,
+            config=None,
+        )
+        for algorithm in [each for each in options.server_host_keys if each.decode() not in HOST_KEYS]:
+            del options.server_host_keys[algorithm]  # an RSA key could also sign with SHA-1
+        return options
 
-def _home_of(chan: asyncssh.SSHServerChannel[bytes]) -> Home:
-    return Home(cast(Session, chan.get_connection().get_owner()), chan)
+    async def _accept(self, door: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                peer, _ = await loop.sock_accept(door)
+                await loop.connect_accepted_socket(lambda: Connection(loop, self._options), peer)
+            except OSError as fault:  # gone already; or no descriptor is left, and there will be one when somebody goes
+                log.error("accept_failed", fault=fault.strerror)
+                await asyncio.sleep(BREATH_SECONDS)
+
+
+async def _open(server: Server) -> list[socket.socket]:
+    """A listening socket for every address that the host stands for. Raises ConfigError."""
+    opened: list[socket.socket] = []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            opened.append(socket.create_server(address, family=family, backlog=BACKLOG))
+            opened[-1].setblocking(False)
+    except OSError as fault:
+        for each in opened:
+            each.close()
+        raise ConfigError(f"server.host, server.port: {server.host} port {server.port} cannot be opened: {fault.strerror}") from fault
+    return opened

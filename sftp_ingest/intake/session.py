@@ -7,15 +7,18 @@ import fcntl
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import asyncssh
 import structlog
+from asyncssh.channel import SSHChannel
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import IngestError
 from sftp_ingest.intake import login
+from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Subsystem
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
 from sftp_ingest.intake.upload import Uploads
 from sftp_ingest.model import District
@@ -43,6 +46,7 @@ class Hall:
     config: Config
     lookup: Lookup
     on_activity: Callable[[str], None]
+    home_of: Callable[[Session, SSHChannel[bytes]], asyncssh.SFTPServer]
     passwords: login.Passwords = field(default_factory=login.Passwords)
     uploads: Uploads = field(default_factory=Uploads)
     sessions: set[Session] = field(default_factory=set)
@@ -55,7 +59,7 @@ class Session(asyncssh.SSHServer):
         self.hall = hall
         self.district = ""  # the one that was let in
         self.touched = 0.0
-        self.connection: asyncssh.SSHServerConnection
+        self.connection: Connection
         self.home: Path  # `/` to the district
         self._peer = ""
         self._name = ""
@@ -65,10 +69,11 @@ class Session(asyncssh.SSHServer):
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
         self._presence: IO[str] | None = None
+        self._channels = 0
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Someone is at the door."""
-        self.connection = conn
+        self.connection = cast(Connection, conn)
         self._peer = conn.get_extra_info("peername")[0]
         self.hall.sessions.add(self)
 
@@ -137,9 +142,19 @@ class Session(asyncssh.SSHServer):
         log.info("session_opened", district=self.district, peer=self._peer, client_version=re.sub(r"[^ -~]", "?", version)[:64])
         self.hall.on_activity(self.district)
 
+    def session_requested(self) -> tuple[Channel, Subsystem]:
+        """A channel on which SFTP may be spoken. Raises ChannelOpenError where there are too many."""
+        if self._channels >= CHANNELS:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "Too many channels")
+        self._channels += 1
+        return Channel(self.connection), Subsystem(self.connection, partial(self.hall.home_of, self), self._channel_ended)
+
     def touch(self) -> None:
         """The client asked for something."""
         self.touched = self._loop.time()
+
+    def _channel_ended(self) -> None:
+        self._channels -= 1
 
     def _candidate(self, username: str) -> District | None:
         return self._asking if username == self._name else None

@@ -139,7 +139,7 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
     key = asyncssh.generate_private_key("ssh-ed25519")
     ledger.add_key(house.engine, "acme", key.export_public_key().decode())
     config = replace(house.config, server=replace(house.config.server, host="127.0.0.1", port=0))
-    hostkeys.make_host_key(config.host_key)
+    hostkeys.make_host_key(config.host_keys[0])
     acme = ledger.district(house.engine, "acme")
 
     async def go() -> None:

@@ -108,7 +108,7 @@ def test_reports_do_not_ring(homes: Path, rings: Rings) -> None:
 
 def test_an_upload_rings_and_a_download_does_not(homes: Path, tmp_path: Path, rings: Rings) -> None:
     config = Config(tmp_path / "sftp-ingest.toml", tmp_path, "", server=Server(host="127.0.0.1", port=0))
-    hostkeys.make_host_key(config.host_key)
+    hostkeys.make_host_key(config.host_keys[0])
     district = District("springfield", "Springfield", datetime.now(UTC), login.hash_password("secret"))
 
     async def go() -> None:
