@@ -48,7 +48,11 @@ HomeOf = Callable[[SSHChannel[bytes]], asyncssh.SFTPServer]
 
 
 class Connection(asyncssh.SSHServerConnection):
-    """A connection that nothing is read from while its client does not read."""
+    """A connection from the address `peer`, which nothing is read from while its client does not read."""
+
+    def __init__(self, options: asyncssh.SSHServerConnectionOptions, peer: str) -> None:
+        super().__init__(asyncio.get_running_loop(), options)
+        self.peer = peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Someone is at the door."""

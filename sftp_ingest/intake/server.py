@@ -12,8 +12,10 @@ import structlog
 from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake.connection import CIPHERS, HOST_KEYS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
+from sftp_ingest.intake.defender import Defender, plain_address
 from sftp_ingest.intake.home import Home
 from sftp_ingest.intake.hostkeys import read_host_keys
+from sftp_ingest.intake.keys import check_authorities
 from sftp_ingest.intake.session import Hall, Lookup, Session
 from sftp_ingest.intake.upload import remove_parts
 
@@ -40,7 +42,7 @@ class Listener:
 
     def __init__(self, config: Config, lookup: Lookup, on_activity: Callable[[str], None]) -> None:
         self.port = 0
-        self._hall = Hall(config, lookup, on_activity, Home)
+        self._hall = Hall(config, lookup, on_activity, Home, Defender(config.server))
         self._options: asyncssh.SSHServerConnectionOptions
         self._sockets: list[socket.socket] = []
         self._acceptors: list[asyncio.Task[None]] = []
@@ -53,6 +55,7 @@ class Listener:
     async def start(self) -> None:
         """Clears away parts of a server that was killed, then opens the port. Raises ConfigError."""
         config = self._hall.config
+        check_authorities(config.server.user_authorities)
         self._options = await self._agreed(read_host_keys(config))
         config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_parts(config.homes)
@@ -103,11 +106,22 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                peer, _ = await loop.sock_accept(door)
-                await loop.connect_accepted_socket(lambda: Connection(loop, self._options), peer)
-            except OSError as fault:  # gone already; or no descriptor is left, and there will be one when somebody goes
+                client, address = await loop.sock_accept(door)
+            except OSError as fault:  # no descriptor is left, and there will be one when somebody goes
                 log.error("accept_failed", fault=fault.strerror)
                 await asyncio.sleep(BREATH_SECONDS)
+                continue
+            await self._receive(client, plain_address(address[0]))
+
+    async def _receive(self, client: socket.socket, peer: str) -> None:
+        if not self._hall.defender.arrived(peer):
+            client.close()
+            return
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self._options, peer), client)
+        except OSError:  # gone already
+            client.close()
+            self._hall.defender.left(peer, stranger=True)
 
 
 async def _open(server: Server) -> list[socket.socket]:

@@ -17,9 +17,11 @@ from asyncssh.channel import SSHChannel
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import IngestError
-from sftp_ingest.intake import login
 from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Subsystem
+from sftp_ingest.intake.defender import Defender, networks, within
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
+from sftp_ingest.intake.keys import Admission
+from sftp_ingest.intake.passwords import Passwords
 from sftp_ingest.intake.upload import Uploads
 from sftp_ingest.model import District
 
@@ -47,7 +49,8 @@ class Hall:
     lookup: Lookup
     on_activity: Callable[[str], None]
     home_of: Callable[[Session, SSHChannel[bytes]], asyncssh.SFTPServer]
-    passwords: login.Passwords = field(default_factory=login.Passwords)
+    defender: Defender
+    passwords: Passwords = field(default_factory=Passwords)
     uploads: Uploads = field(default_factory=Uploads)
     sessions: set[Session] = field(default_factory=set)
 
@@ -61,11 +64,12 @@ class Session(asyncssh.SSHServer):
         self.touched = 0.0
         self.connection: Connection
         self.home: Path  # `/` to the district
-        self._peer = ""
+        self.peer = ""
         self._name = ""
         self._asking: District | None = None  # whose name was given
+        self._candidate: District | None = None  # the same, where it may log in from there
         self._proven = ""  # whose key or password was checked last
-        self._tries = 0
+        self._wrong = 0
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
         self._presence: IO[str] | None = None
@@ -74,21 +78,26 @@ class Session(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Someone is at the door."""
         self.connection = cast(Connection, conn)
-        self._peer = conn.get_extra_info("peername")[0]
+        self.peer = self.connection.peer
         self.hall.sessions.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its open uploads go with it, see `Home.close`."""
         self.hall.sessions.discard(self)
+        self.hall.defender.left(self.peer, stranger=not self.district)
         if self._watch:
             self._watch.cancel()
         if self._presence:
             self._presence.close()
         if self.district:
-            log.info("session_closed", district=self.district, peer=self._peer)
+            log.info("session_closed", district=self.district, peer=self.peer)
             self.hall.on_activity(self.district)
-        elif self._name:  # the name given may be a password typed into the wrong field
-            log.warning("login_refused", district=self._asking.id if self._asking else "(unknown)", peer=self._peer)
+            return
+        if not self._wrong and not self._proven:
+            self.hall.defender.offended(self.peer)
+        if self._name:  # the name given may be a password typed into the wrong field
+            elsewhere = {"reason": "network"} if self._asking and not self._candidate else {}
+            log.warning("login_refused", district=self._asking.id if self._asking else "(unknown)", peer=self.peer, **elsewhere)
 
     async def begin_auth(self, username: str) -> bool:
         """Looks the name up; known or not, it is asked for a key or a password."""
@@ -98,6 +107,9 @@ class Session(asyncssh.SSHServer):
             log.error("lookup_failed", fault=str(fault))
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
         self._name, self._asking = username, asking
+        self._candidate = asking if asking and self._may_come_from_here(asking) else None
+        district, lines = (self._candidate.id, self._candidate.keys) if self._candidate else ("", ())
+        self.connection.set_authorized_keys(Admission(district, lines, self.hall.config.server.user_authorities, self.peer, self._prove))
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -108,25 +120,23 @@ class Session(asyncssh.SSHServer):
         """Offered to everyone, so that the offer tells nothing."""
         return True
 
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Whether the key is one of the district's; asyncssh checks the signature."""
-        district = self._candidate(username)
-        self._proven = district.id if district else ""
-        return district is not None and any(key == each for each in login.keys_of(district))
-
     async def validate_password(self, username: str, password: str) -> bool:
-        """Whether the password is the district's. Ends the connection after too many wrong ones."""
-        district = self._candidate(username)
-        met = await self.hall.passwords.verified(district.password_hash if district else "", password)
-        self._proven = district.id if district else ""
+        """Whether the password is the district's. Ends the connection after too many wrong ones, of its own or of its address."""
+        district = self._candidate if username == self._name else None
+        met = await self.hall.passwords.verified(district.password_hash if district else "", password, self.peer)
+        self._prove(district.id if district else "")
         if not met:
-            self._tries += 1
-            if self._tries >= PASSWORD_TRIES:
+            self._wrong += 1
+            self.hall.defender.offended(self.peer)
+            if self._wrong >= PASSWORD_TRIES or self.hall.defender.banned(self.peer):
                 raise asyncssh.PermissionDenied("Too many wrong passwords")
         return met
 
     def auth_completed(self) -> None:
         """Opens the home of the district whose key or password was good; a client may have sent another name since."""
+        if sum(each.district == self._proven for each in self.hall.sessions) >= self.hall.config.server.sessions_per_district:
+            log.warning("session_refused", district=self._proven, peer=self.peer, reason="sessions_per_district")
+            raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many sessions")
         self.home = self.hall.config.homes / self._proven
         try:
             self._presence = _present(self.hall.config, self._proven)
@@ -136,10 +146,11 @@ class Session(asyncssh.SSHServer):
             log.error("home_unavailable", district=self._proven, fault=fault.strerror)
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
         self.district = self._proven
+        self.hall.defender.known(self.peer)
         self.touch()
         self._look_at_the_clock()
         version = str(self.connection.get_extra_info("client_version"))
-        log.info("session_opened", district=self.district, peer=self._peer, client_version=re.sub(r"[^ -~]", "?", version)[:64])
+        log.info("session_opened", district=self.district, peer=self.peer, client_version=re.sub(r"[^ -~]", "?", version)[:64])
         self.hall.on_activity(self.district)
 
     def session_requested(self) -> tuple[Channel, Subsystem]:
@@ -156,8 +167,12 @@ class Session(asyncssh.SSHServer):
     def _channel_ended(self) -> None:
         self._channels -= 1
 
-    def _candidate(self, username: str) -> District | None:
-        return self._asking if username == self._name else None
+    def _prove(self, district: str) -> None:
+        self._proven = district
+
+    def _may_come_from_here(self, district: District) -> bool:
+        allowed = self.hall.config.settings(district.id).networks
+        return not allowed or within(self.peer, networks(allowed))
 
     def _look_at_the_clock(self) -> None:
         patience = self.hall.config.server.idle_seconds

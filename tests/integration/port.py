@@ -16,14 +16,14 @@ import asyncssh
 import pytest
 
 from sftp_ingest.config import Config
-from sftp_ingest.intake import login, server
+from sftp_ingest.intake import passwords, server
 from sftp_ingest.intake.inbox import PART_PREFIX
 from sftp_ingest.model import District
 
 SSH = shutil.which("ssh")
 SFTP = shutil.which("sftp")
 PASSWORD = "correct horse battery staple"
-HASH = login.hash_password(PASSWORD)
+HASH = passwords.hash_password(PASSWORD)
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 STRANGER = asyncssh.generate_private_key("ssh-ed25519")
 BIG = os.urandom(1 << 20)
