@@ -231,9 +231,7 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
         return kind(value)
     if kind is str:
         if key == "server.startups" and not _is_startups(value):
-            raise ConfigError(
-                f'{key} must be three whole numbers, as in "50:30:200": from how many on, what share is dropped, and the most'
-            )
+            raise ConfigError(f'{key} must be three whole numbers, as in "50:30:200": from how many on, what share is dropped, and the most')
         if isinstance(value, str) and (value or key.endswith(".contract")):
             return value
         raise ConfigError(f"{key} must be text")

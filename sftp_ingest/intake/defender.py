@@ -94,7 +94,7 @@ class Defender:
         record = self._records.setdefault(_source(address), _Record(scored_at=now))
         record.score = self._score(record, now) + points
         record.scored_at = now
-        if record.score >= self._server.ban_score and record.banned_until <= now:
+        if round(record.score) >= self._server.ban_score and record.banned_until <= now:
             if now - record.banned_until > FORGIVEN_SECONDS:
                 record.bans = 0
             seconds = min(self._server.ban_seconds * 2**record.bans, self._server.ban_most_seconds)
