@@ -13,7 +13,6 @@ from asyncssh.stream import SSHServerStreamSession
 # The hybrid is safe also from whoever keeps what he hears until he has a quantum computer; many clients, such as curl, have yet to learn it.
 POST_QUANTUM = ("mlkem768x25519-sha256",)
 KEY_EXCHANGES = (*POST_QUANTUM, "curve25519-sha256", "curve25519-sha256@libssh.org")
-HOST_KEYS = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
 # AES-GCM costs a third less than ChaCha20 here; the client's order decides, but not every client has one of its own.
 CIPHERS = (
     "aes256-gcm@openssh.com",

@@ -11,10 +11,11 @@ import structlog
 
 from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake.connection import CIPHERS, HOST_KEYS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
+from sftp_ingest.intake import hostkeys
+from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
 from sftp_ingest.intake.defender import Defender, plain_address
 from sftp_ingest.intake.home import Home
-from sftp_ingest.intake.hostkeys import read_host_keys
+from sftp_ingest.intake.hostkeys import HostKeys, read_host_keys
 from sftp_ingest.intake.keys import check_authorities
 from sftp_ingest.intake.session import Hall, Lookup, Session
 from sftp_ingest.intake.upload import remove_parts
@@ -23,6 +24,7 @@ KEEPALIVE_SECONDS = 30
 CLOSING_SECONDS = 5
 BACKLOG = 128
 BREATH_SECONDS = 0.5
+HOST_KEYS_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -45,7 +47,7 @@ class Listener:
         self._hall = Hall(config, lookup, on_activity, Home, Defender(config.server))
         self._options: asyncssh.SSHServerConnectionOptions
         self._sockets: list[socket.socket] = []
-        self._acceptors: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def sessions(self) -> set[Session]:
@@ -56,20 +58,21 @@ class Listener:
         """Clears away parts of a server that was killed, then opens the port. Raises ConfigError."""
         config = self._hall.config
         check_authorities(config.server.user_authorities)
+        seen = hostkeys.signature(config)
         self._options = await self._agreed(read_host_keys(config))
         config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_parts(config.homes)
         self._sockets = await _open(config.server)
         self.port = self._sockets[0].getsockname()[1]
-        self._acceptors = [asyncio.create_task(self._accept(each)) for each in self._sockets]
+        self._tasks = [*(asyncio.create_task(self._accept(each)) for each in self._sockets), asyncio.create_task(self._follow_host_keys(seen))]
 
     async def drain(self, grace: float) -> None:
         """Accepts nobody from now on, waits until no upload is open or `grace` seconds have passed, then ends all sessions."""
-        for acceptor in self._acceptors:
-            acceptor.cancel()
-        await asyncio.gather(*self._acceptors, return_exceptions=True)
-        for each in self._sockets:
-            each.close()
+        for each in self._tasks:
+            each.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for door in self._sockets:
+            door.close()
         await self._hall.uploads.stillness(grace)
         connections = [session.connection for session in self.sessions]
         for connection in connections:
@@ -79,12 +82,13 @@ class Listener:
         await self._hall.uploads.stillness(CLOSING_SECONDS)  # what was cut off just now is still being thrown away
         self._hall.passwords.close()
 
-    async def _agreed(self, keys: list[asyncssh.SSHKey]) -> asyncssh.SSHServerConnectionOptions:
+    async def _agreed(self, keys: HostKeys) -> asyncssh.SSHServerConnectionOptions:
         """What is offered to every client."""
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
             server_factory=lambda: Session(self._hall),
             server_version="sftp_ingest",
-            server_host_keys=keys,
+            server_host_keys=[*keys.used, *keys.announced],
+            send_server_host_keys=True,
             kex_algs=POST_QUANTUM if self._hall.config.server.post_quantum_only else KEY_EXCHANGES,
             encryption_algs=CIPHERS,
             mac_algs=MACS,
@@ -98,9 +102,21 @@ class Listener:
             keepalive_interval=KEEPALIVE_SECONDS,
             config=None,
         )
-        for algorithm in [each for each in options.server_host_keys if each.decode() not in HOST_KEYS]:
-            del options.server_host_keys[algorithm]  # an RSA key could also sign with SHA-1
         return options
+
+    async def _follow_host_keys(self, seen: object) -> None:
+        """Serves what lies in the files of the host keys, also when that changes."""
+        config = self._hall.config
+        while True:
+            await asyncio.sleep(HOST_KEYS_SECONDS)
+            if (now := hostkeys.signature(config)) == seen:
+                continue
+            seen = now
+            try:
+                self._options = await self._agreed(read_host_keys(config))
+                log.info("host_keys_changed", fingerprints=list(hostkeys.fingerprints(config).values()))
+            except ConfigError as fault:  # the keys that were read before are as good as they were
+                log.error("host_keys_unreadable", fault=str(fault))
 
     async def _accept(self, door: socket.socket) -> None:
         loop = asyncio.get_running_loop()

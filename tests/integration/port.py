@@ -124,10 +124,10 @@ class Packets:
 
 def run_openssh(program: str | None, port: int, key: Path, *arguments: str, batch: str = "") -> subprocess.CompletedProcess[str]:
     """What OpenSSH's `ssh` or `sftp` says; arguments before the host begin with a dash, as a word of their own or with their value joined on."""
-    options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "IdentityAgent=none", "LogLevel=ERROR", f"Port={port}"]
-    command = [str(program), "-F", "none", "-i", str(key), *(part for each in options for part in ("-o", each))]
-    before = [each for each in arguments if each.startswith("-")]
-    command += [*before, "springfield@127.0.0.1", *(each for each in arguments if each not in before)]
+    options = ["IdentitiesOnly=yes", "IdentityAgent=none", "LogLevel=ERROR", f"Port={port}", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
+    before = [each for each in arguments if each.startswith("-")]  # OpenSSH takes the first value that it is given
+    command = [str(program), "-F", "none", "-i", str(key), *before, *(f"-o{each}" for each in options), "springfield@127.0.0.1"]
+    command += [each for each in arguments if each not in before]
     return subprocess.run(command, input=batch, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import keys, server
-from tests.integration.port import BIG, KEY, PASSWORD, STRANGER, Districts, by_password, connecting, listening, until
+from sftp_ingest.intake import hostkeys, keys, server
+from tests.integration.port import (
+    BIG,
+    KEY,
+    PASSWORD,
+    SFTP,
+    STRANGER,
+    Districts,
+    by_password,
+    connecting,
+    listening,
+    needs_openssh,
+    private_key,
+    run_openssh,
+    until,
+)
 
 AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
 
@@ -331,5 +346,59 @@ def test_a_flood_of_wrong_passwords_keeps_nobody_with_a_key_waiting_behind_it(co
             assert await gets_in(listener, KEY)
             assert sum(each.done() for each in guesses) < 30
             assert all(isinstance(each, asyncssh.PermissionDenied) for each in await asyncio.gather(*guesses, return_exceptions=True))
+
+    asyncio.run(go())
+
+
+# ---------------------------------------------------------------- the server's own keys
+
+
+@needs_openssh
+def test_host_keys_are_exchanged_under_the_eyes_of_a_client_that_is_strict(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSH's client knows the old key alone, hears of the next, and knows the server by it when the old one is gone; the server is never restarted."""
+    monkeypatch.setattr(server, "HOST_KEYS_SECONDS", 0.05)
+    known, key, path = tmp_path / "known_hosts", private_key(tmp_path), config.host_keys[0]
+    strict = ["-oStrictHostKeyChecking=yes", "-oUpdateHostKeys=yes", f"-oUserKnownHostsFile={known}", "-oGlobalKnownHostsFile=none", "-b-"]
+
+    def blob() -> str:
+        return asyncssh.read_private_key(path).export_public_key().decode().split()[1]
+
+    async def go() -> None:
+        async with listening(config) as listener:
+
+            async def comes_in() -> bool:
+                return (await asyncio.to_thread(run_openssh, SFTP, listener.port, key, *strict, batch="pwd\n")).returncode == 0
+
+            async def served(change: Callable[[Config], None]) -> None:
+                with structlog.testing.capture_logs() as logs:
+                    await asyncio.to_thread(change, config)
+                    await until(lambda: any(each["event"] == "host_keys_changed" for each in logs))
+
+            first = blob()
+            known.write_text(f"[127.0.0.1]:{listener.port} ssh-ed25519 {first}\n")
+            await served(hostkeys.prepare)
+            assert await comes_in()
+            await served(hostkeys.switch)
+            assert blob() != first
+            assert await comes_in()
+            await served(hostkeys.retire)
+            assert await comes_in()
+            assert [line.split()[2] for line in known.read_text().splitlines()] == [blob()]
+            for change in (hostkeys.switch, hostkeys.retire):
+                with pytest.raises(ConfigError):
+                    change(config)
+
+    asyncio.run(go())
+
+
+def test_a_host_key_that_became_unreadable_leaves_the_one_that_was_read(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HOST_KEYS_SECONDS", 0.05)
+
+    async def go() -> None:
+        async with listening(config) as listener:
+            with structlog.testing.capture_logs() as logs:
+                config.host_keys[0].write_text("nonsense")
+                await until(lambda: any(each["event"] == "host_keys_unreadable" for each in logs))
+            assert await gets_in(listener, KEY)
 
     asyncio.run(go())
