@@ -20,6 +20,10 @@ PATH_VARIABLE = "SFTP_INGEST_CONFIG"
 DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
 MOST_PORT = 65535
 MOST_NIGHTS = 36_500
+AT_LEAST_ONE = (
+    *("workers", "attempts", "_nights", "ban_score"),
+    *("sessions_per_district", "sessions_per_address", "handles_per_session", "home_files"),
+)
 FORMATS = ("auto", "clever", "oneroster")
 
 T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
@@ -41,6 +45,11 @@ class Server:
     startups: str = "50:30:200"
     sessions_per_district: int = 50
     sessions_per_address: int = 200
+    handles_per_session: int = 128
+    file_bytes: int = 10 << 30
+    home_bytes: int = 50 << 30
+    home_files: int = 10_000
+    reserve_bytes: int = 512 << 20
     ban_score: float = 30
     ban_seconds: float = 60
     ban_most_seconds: float = 86_400
@@ -219,7 +228,13 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
-        least = 1 if key.endswith(("workers", "attempts", "_nights", "ban_score", "sessions_per_district", "sessions_per_address")) else 0
+        least = (
+            1
+            if key.endswith(
+                ("workers", "attempts", "_nights", "ban_score", "handles_per_session", "home_files", "sessions_per_district", "sessions_per_address")
+            )
+            else 0
+        )
         if value < least:
             raise ConfigError(f"{key} must not be below {least}")
         if key.endswith("_nights") and value > MOST_NIGHTS:

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import cast
@@ -23,8 +23,42 @@ from sftp_ingest.intake.upload import Upload
 
 READ_BYTES = 256 << 10
 """The most that one request reads, however much it asks for; a client asks again for the rest."""
+TURN_BYTES = 4 << 20
+"""After so many bytes written at one go, as when a client copies a file into another, other sessions have a turn."""
 
 log = structlog.get_logger()
+
+
+class Listing:
+    """A folder that a client reads, page by page; it counts as an open file until the client closes it, or is gone."""
+
+    def __init__(self, session: Session, folder: int) -> None:
+        session.handle_opened()
+        self._session = session
+        self._folder = folder
+        self._own = [".", ".."]
+        self._entries = os.scandir(folder)
+
+    def __aiter__(self) -> Listing:
+        return self
+
+    async def __anext__(self) -> asyncssh.SFTPName:
+        if self._own:
+            return self._named(self._own.pop(0), os.fstat(self._folder))
+        for entry in self._entries:
+            if not entry.name.startswith(PART_PREFIX):
+                with suppress(FileNotFoundError):  # gone since the folder was read
+                    return self._named(entry.name, entry.stat(follow_symlinks=False))
+        raise StopAsyncIteration
+
+    def __del__(self) -> None:
+        if hasattr(self, "_entries"):  # asyncssh forgets a folder that was closed, and says nothing
+            self._entries.close()
+            os.close(self._folder)
+            self._session.handle_closed()
+
+    def _named(self, name: str, facts: os.stat_result) -> asyncssh.SFTPName:
+        return asyncssh.SFTPName(os.fsencode(name), attrs=asyncssh.SFTPAttrs.from_local(facts))
 
 
 class Home(asyncssh.SFTPServer):
@@ -38,6 +72,7 @@ class Home(asyncssh.SFTPServer):
         super().__init__(cast("asyncssh.SSHServerChannel[bytes]", chan))
         self._session = session
         self._around = sys.exception()
+        self._unshared = 0
 
     def map_path(self, path: bytes) -> bytes:
         """Refuses all that is not allowed below: links of both kinds, and whatever a later asyncssh may add."""
@@ -47,29 +82,27 @@ class Home(asyncssh.SFTPServer):
 
     async def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
         """The file, open for reading; or an upload, where the client means to write."""
-        if not pflags & (asyncssh.FXF_WRITE | asyncssh.FXF_APPEND):
+        self._session.handle_opened()
+        try:
+            if pflags & (asyncssh.FXF_WRITE | asyncssh.FXF_APPEND):
+                return await self._open_upload(path, pflags)
             with self._at(path) as (folder, name):
                 return paths.open_file(folder, name)
-        with self._at(path, change=True) as (folder, name):
-            there = paths.facts_if_any(folder, name)
-            if there is None and not pflags & asyncssh.FXF_CREAT:
-                raise asyncssh.SFTPNoSuchFile("No such file")
-            if there is not None and pflags & asyncssh.FXF_EXCL:
-                raise asyncssh.SFTPFileAlreadyExists("File already exists")
-            if there is not None and not stat.S_ISREG(there.st_mode):
-                raise asyncssh.SFTPPermissionDenied("Not a file")
-            keep = there is not None and not pflags & asyncssh.FXF_TRUNC
-            return await self._begin(folder, name, keep=keep, append=bool(pflags & asyncssh.FXF_APPEND), exclusive=bool(pflags & asyncssh.FXF_EXCL))
+        except BaseException:
+            self._session.handle_closed()
+            raise
 
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Bytes of an open file; of an upload, what was written so far."""
         self._session.touch()
-        return os.pread(cast(io.FileIO, file_obj).fileno(), min(size, READ_BYTES), offset)
+        return os.pread(cast(io.FileIO, file_obj).fileno(), min(size, READ_BYTES), offset) if offset <= sys.maxsize - READ_BYTES else b""
 
-    def write(self, file_obj: object, offset: int, data: bytes) -> int:
-        """Writes in the event loop: a thread for every packet costs four times as much as the disk."""
+    def write(self, file_obj: object, offset: int, data: bytes) -> int | Awaitable[int]:
+        """Writes in the event loop: a thread for every packet costs four times as much as the disk. Now and then others have their turn."""
         self._session.touch()
-        return _upload(file_obj).write_at(data, offset)
+        written = _upload(file_obj).write_at(data, offset)
+        self._unshared += written
+        return self._share(written) if self._unshared >= TURN_BYTES else written
 
     async def close(self, file_obj: object) -> None:
         """The client's own CLOSE gives an upload its name; the end of a session throws it away.
@@ -79,12 +112,13 @@ class Home(asyncssh.SFTPServer):
         the connection would not do: a CLOSE may still be served when the connection is gone, and a broken packet ends a session
         on a connection that is well. (`_around` is what the event loop itself may be running inside of.)
         """
+        self._session.handle_closed()
         if not isinstance(file_obj, Upload):
             cast(io.FileIO, file_obj).close()
         elif sys.exception() is self._around:
             await self._commit(file_obj)
         else:
-            size = os.fstat(file_obj.fileno()).st_size
+            size = file_obj.size
             file_obj.discard()
             self._session.hall.uploads.ended(file_obj)
             log.warning("upload_abandoned", district=self._session.district, file=paths.plain(file_obj.target), bytes=size)
@@ -137,10 +171,15 @@ class Home(asyncssh.SFTPServer):
         """The path from the home down, resolved as text."""
         return os.fsencode("/" + "/".join(paths.names(path)))
 
-    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+    def scandir(self, path: bytes) -> Listing:
         """What lies in a folder, without the parts of open uploads."""
-        for name, facts in self._listing(path):
-            yield asyncssh.SFTPName(os.fsencode(name), attrs=asyncssh.SFTPAttrs.from_local(facts))
+        with self._at(path) as (parent, name):
+            folder = os.open(name, paths.FOLDER, dir_fd=parent)
+        try:
+            return Listing(self._session, folder)
+        except BaseException:
+            os.close(folder)
+            raise
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Gives a file or folder another name, in place of what had that name: how WinSCP and others end an upload."""
@@ -155,20 +194,28 @@ class Home(asyncssh.SFTPServer):
     def remove(self, path: bytes) -> None:
         """Removes a file; what was sealed of it stays sealed."""
         with self._at(path, change=True) as (folder, name):
+            size = paths.facts(folder, name).st_size
             os.unlink(name, dir_fd=folder)
+        self._session.room.gone(size, files=1)
         self._tell()
 
-    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+    async def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Makes a folder; the one for previews is there already, and a client's script may make it all the same."""
         if paths.names(path) == [PREVIEW]:
             return
         with self._at(path, change=True) as (folder, name):
-            os.mkdir(name, 0o700, dir_fd=folder)
+            await self._session.room.another()
+            try:
+                os.mkdir(name, 0o700, dir_fd=folder)
+            except OSError:
+                self._session.room.gone(0, files=1)
+                raise
 
     def rmdir(self, path: bytes) -> None:
         """Removes an empty folder."""
         with self._at(path, change=True) as (folder, name):
             os.rmdir(name, dir_fd=folder)
+        self._session.room.gone(0, files=1)
 
     def format_user(self, uid: int | None) -> str:
         """Who owns a file, for listings: the district, not the account that we run as."""
@@ -192,23 +239,31 @@ class Home(asyncssh.SFTPServer):
         with paths.walked(self._session.home, names[:-1]) as folder:
             yield folder, names[-1] if names else "."
 
-    def _listing(self, path: bytes) -> list[tuple[str, os.stat_result]]:
-        with self._at(path) as (parent, name):
-            folder = os.open(name, paths.FOLDER, dir_fd=parent)
-        try:
-            facts = os.fstat(folder)
-            found = [(".", facts), ("..", facts)]
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if not entry.name.startswith(PART_PREFIX):
-                        with suppress(FileNotFoundError):  # gone since the folder was read
-                            found.append((entry.name, entry.stat(follow_symlinks=False)))
-            return found
-        finally:
-            os.close(folder)
+    async def _open_upload(self, path: bytes, pflags: int) -> Upload:
+        with self._at(path, change=True) as (folder, name):
+            there = paths.facts_if_any(folder, name)
+            if there is None and not pflags & asyncssh.FXF_CREAT:
+                raise asyncssh.SFTPNoSuchFile("No such file")
+            if there is not None and pflags & asyncssh.FXF_EXCL:
+                raise asyncssh.SFTPFileAlreadyExists("File already exists")
+            if there is not None and not stat.S_ISREG(there.st_mode):
+                raise asyncssh.SFTPPermissionDenied("Not a file")
+            keep = there is not None and not pflags & asyncssh.FXF_TRUNC
+            return await self._begin(folder, name, keep=keep, append=bool(pflags & asyncssh.FXF_APPEND), exclusive=bool(pflags & asyncssh.FXF_EXCL))
+
+    async def _share(self, written: int) -> int:
+        self._unshared = 0
+        await asyncio.sleep(0)
+        return written
 
     async def _begin(self, folder: int, name: str, *, keep: bool, append: bool = False, exclusive: bool = False) -> Upload:
-        upload = Upload(folder, name, append=append, exclusive=exclusive)
+        room = self._session.room
+        await room.another()
+        try:
+            upload = Upload(folder, name, room, append=append, exclusive=exclusive)
+        except OSError:
+            room.gone(0, files=1)
+            raise
         self._session.hall.uploads.opened(upload)
         try:
             if keep:

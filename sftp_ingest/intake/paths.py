@@ -14,6 +14,8 @@ from posixpath import normpath
 import asyncssh
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DEEPEST = 32
+"""How many folders deep a path may go; each is opened on the way."""
 
 
 def names(path: bytes) -> list[str]:
@@ -24,7 +26,10 @@ def names(path: bytes) -> list[str]:
         raise asyncssh.SFTPInvalidFilename("Names must be UTF-8") from fault
     if re.search(r"[\x00-\x1f\x7f]", text):
         raise asyncssh.SFTPInvalidFilename("Names must not have control characters")
-    return [each for each in normpath("/" + text).split("/") if each]
+    found = [each for each in normpath("/" + text).split("/") if each]
+    if len(found) > DEEPEST:
+        raise asyncssh.SFTPInvalidFilename("This is too deep")
+    return found
 
 
 @contextmanager

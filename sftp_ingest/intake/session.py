@@ -22,6 +22,7 @@ from sftp_ingest.intake.defender import Defender, networks, within
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
 from sftp_ingest.intake.keys import Admission
 from sftp_ingest.intake.passwords import Passwords
+from sftp_ingest.intake.room import Room
 from sftp_ingest.intake.upload import Uploads
 from sftp_ingest.model import District
 
@@ -53,6 +54,7 @@ class Hall:
     passwords: Passwords = field(default_factory=Passwords)
     uploads: Uploads = field(default_factory=Uploads)
     sessions: set[Session] = field(default_factory=set)
+    rooms: dict[str, Room] = field(default_factory=dict)
 
 
 class Session(asyncssh.SSHServer):
@@ -64,6 +66,8 @@ class Session(asyncssh.SSHServer):
         self.touched = 0.0
         self.connection: Connection
         self.home: Path  # `/` to the district
+        self.room: Room
+        self._handles = 0
         self.peer = ""
         self._name = ""
         self._asking: District | None = None  # whose name was given
@@ -146,6 +150,7 @@ class Session(asyncssh.SSHServer):
             log.error("home_unavailable", district=self._proven, fault=fault.strerror)
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
         self.district = self._proven
+        self.room = self.hall.rooms.setdefault(self.district, Room(self.hall.config.server, self.district, self.home))
         self.hall.defender.known(self.peer)
         self.touch()
         self._look_at_the_clock()
@@ -163,6 +168,16 @@ class Session(asyncssh.SSHServer):
     def touch(self) -> None:
         """The client asked for something."""
         self.touched = self._loop.time()
+
+    def handle_opened(self) -> None:
+        """Counts a file or folder that the client holds open, until `handle_closed`. Raises SFTPFailure where it holds too many."""
+        if self._handles >= self.hall.config.server.handles_per_session:
+            raise asyncssh.SFTPFailure("Too many open files")
+        self._handles += 1
+
+    def handle_closed(self) -> None:
+        """One less is open."""
+        self._handles -= 1
 
     def _channel_ended(self) -> None:
         self._channels -= 1

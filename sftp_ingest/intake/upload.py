@@ -12,6 +12,7 @@ from typing import cast
 
 from sftp_ingest.intake import paths
 from sftp_ingest.intake.inbox import PART_PREFIX
+from sftp_ingest.intake.room import Room
 
 
 class Upload(io.FileIO):
@@ -20,7 +21,7 @@ class Upload(io.FileIO):
     Whatever was there under the name before is a different inode and stays as it is, in deliveries that were sealed from it.
     """
 
-    def __init__(self, folder: int, target: str, *, append: bool = False, exclusive: bool = False) -> None:
+    def __init__(self, folder: int, target: str, room: Room, *, append: bool = False, exclusive: bool = False) -> None:
         self._folder = os.dup(folder)
         try:
             super().__init__(f"{PART_PREFIX}{secrets.token_hex(8)}", "x+b", opener=lambda name, flags: os.open(name, flags, 0o600, dir_fd=folder))
@@ -28,6 +29,8 @@ class Upload(io.FileIO):
             os.close(self._folder)
             raise
         self.target = target
+        self.size = 0
+        self._room = room
         self._append = append
         self._exclusive = exclusive
         self._fault: OSError | None = None
@@ -36,13 +39,17 @@ class Upload(io.FileIO):
         """Begins with what stands under the name now."""
         with paths.open_file(folder, name) as source:
             while block := source.read(1 << 20):
-                self.write_at(block, os.lseek(self.fileno(), 0, os.SEEK_END))
+                self.write_at(block, self.size)
 
     def write_at(self, data: bytes, offset: int) -> int:
-        """Writes all of `data`. After a write that failed the upload can no longer be committed."""
+        """Writes all of `data`. Raises OSError, also where there is no room; after that the upload can no longer be committed."""
         if self._append:
-            offset = os.fstat(self.fileno()).st_size
+            offset = self.size
         try:
+            end = max(self.size, offset + len(data))
+            if end > self.size:
+                self._room.grow(self.size, end, offset)
+                self.size = end
             written = 0
             while written < len(data):  # a disk that is nearly full takes less than it is given
                 written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
@@ -51,6 +58,17 @@ class Upload(io.FileIO):
             raise
         return written
 
+    def truncate(self, size: int | None = None) -> int:
+        """Cuts the file, or makes it longer. Raises OSError as `write_at` does."""
+        wanted = self.size if size is None else size
+        try:
+            self._room.grow(self.size, wanted, self.size)
+            self.size = wanted
+            return super().truncate(wanted)
+        except OSError as fault:
+            self._fault = fault
+            raise
+
     def commit(self) -> int:
         """Makes the file durable and gives it its name; its size in bytes. Raises OSError, and leaves no trace, where that fails."""
         try:
@@ -58,6 +76,7 @@ class Upload(io.FileIO):
                 raise self._fault
             os.fsync(self.fileno())
             size = os.fstat(self.fileno()).st_size
+            replaced = paths.facts_if_any(self._folder, self.target)
             if self._exclusive:  # a link fails where the name was taken meanwhile, a rename would not
                 os.link(self.part, self.target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
                 os.unlink(self.part, dir_fd=self._folder)
@@ -67,6 +86,8 @@ class Upload(io.FileIO):
         except OSError:
             self.discard()
             raise
+        if replaced:
+            self._room.gone(replaced.st_size, files=1)
         self.close()
         return size
 
@@ -74,6 +95,7 @@ class Upload(io.FileIO):
         """Leaves nothing behind."""
         with suppress(OSError):  # what cannot be removed now is removed at the next start
             os.unlink(self.part, dir_fd=self._folder)
+        self._room.gone(self.size, files=1)
         self.close()
 
     @property

@@ -12,7 +12,7 @@ from sftp_ingest.intake import hostkeys
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    made = Config(tmp_path / "sftp-ingest.toml", tmp_path / "data", "", server=Server(host="127.0.0.1", port=0))
+    made = Config(tmp_path / "sftp-ingest.toml", tmp_path / "data", "", server=Server(host="127.0.0.1", port=0, reserve_bytes=0))
     hostkeys.make_host_key(made.host_keys[0])
     return made
 

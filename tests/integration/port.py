@@ -114,8 +114,10 @@ class Packets:
 
     async def open(self, name: bytes, flags: int = 0x1A) -> bytes:
         await self.ask(1, 3)
-        answer = await self.ask(3, 1, name, flags, 0)
-        return answer[9:]
+        return await self.open_more(name, flags)
+
+    async def open_more(self, name: bytes, flags: int = 0x1A) -> bytes:
+        return (await self.ask(3, 1, name, flags, 0))[9:]
 
     @classmethod
     def write(cls, handle: bytes, data: bytes) -> bytes:
