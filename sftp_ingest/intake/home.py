@@ -129,15 +129,24 @@ class Home(asyncssh.SFTPServer):
         await asyncio.to_thread(os.fsync, cast(io.FileIO, file_obj).fileno())
 
     async def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
-        """Sets times, and the size by way of a new inode. Owners and permissions are ours: accepted, for clients send them, and ignored."""
+        """Sets times and size; where the file is sealed, and where its size changes, of a new inode in its place.
+
+        Owners and permissions are ours: accepted, for clients send them, and ignored.
+        """
         with self._at(path, change=True) as (folder, name):
-            if not stat.S_ISREG(paths.facts(folder, name).st_mode):
+            there = paths.facts(folder, name)
+            if not stat.S_ISREG(there.st_mode) or (attrs.size is None and attrs.mtime is None):
                 return
-            if attrs.size is None:
+            if attrs.size is None and there.st_nlink == 1:
                 _set_times(attrs, partial(os.utime, name, dir_fd=folder, follow_symlinks=False))
                 return
             upload = await self._begin(folder, name, keep=True)
-            self.fsetstat(upload, attrs)
+            try:
+                self.fsetstat(upload, attrs)
+            except OSError:
+                upload.discard()
+                self._session.hall.uploads.ended(upload)
+                raise
             await self._commit(upload)
 
     async def lsetstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:

@@ -47,7 +47,12 @@ def walked(home: Path, folders: list[str]) -> Iterator[int]:
 
 
 def open_file(folder: int, name: str) -> io.FileIO:
-    """A regular file, for reading; O_NONBLOCK lest something else, like a pipe, keeps us waiting."""
+    """A regular file, for reading; looked at first, for a device might do something when it is opened, and then again. Raises SFTPError or OSError.
+
+    O_NONBLOCK lest a pipe, put there in between, keeps us waiting.
+    """
+    if not stat.S_ISREG(facts(folder, name).st_mode):
+        raise asyncssh.SFTPPermissionDenied("Not a file")
     file = io.FileIO(name, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -49,6 +49,10 @@ def test_a_file_that_is_too_large_is_refused_told_once_and_never_appears(config:
             await refused(small.close(), "too large")
         assert told(logs) == [("springfield", "file_bytes")]
         assert files(home) == [] == parts(home)
+        (home / "named.csv").write_bytes(b"x")
+        await refused(sftp.truncate("named.csv", 1 << 40), "too large")
+        assert parts(home) == []
+        (home / "named.csv").unlink()
         async with sftp.open("students.csv", "wb") as file:
             await file.write(BIG)
         assert files(home) == ["students.csv"]
@@ -103,13 +107,14 @@ def test_a_home_holds_so_many_files_and_folders(config: Config, home: Path) -> N
 
 def test_sessions_of_one_district_share_its_room(config: Config, home: Path) -> None:
     async def go() -> None:
-        async with listening(bounded(config, home_bytes=len(BIG))) as listener, await connecting(listener) as one, await connecting(listener) as other:
-            async with one.start_sftp_client() as first, other.start_sftp_client() as second:
-                async with first.open("a.csv", "wb") as file:
-                    await file.write(BIG[: 3 << 18])
-                    mine = await second.open("b.csv", "wb")
-                    await refused(mine.write(BIG[: 2 << 18]), "home is full")
-                    await refused(mine.close(), "home is full")
+        async with listening(bounded(config, home_bytes=len(BIG))) as listener:
+            one, other = await connecting(listener), await connecting(listener)
+            first, second = await one.start_sftp_client(), await other.start_sftp_client()
+            async with first.open("a.csv", "wb") as file:
+                await file.write(BIG[: 3 << 18])
+                mine = await second.open("b.csv", "wb")
+                await refused(mine.write(BIG[: 2 << 18]), "home is full")
+                await refused(mine.close(), "home is full")
         assert files(home) == ["a.csv"]
 
     asyncio.run(go())
