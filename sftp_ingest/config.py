@@ -42,6 +42,7 @@ class Server:
     idle_seconds: float = 600
     user_authorities: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     startups: str = "50:30:200"
     sessions_per_district: int = 50
     sessions_per_address: int = 200
@@ -254,7 +255,7 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
         value = [value]
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ConfigError(f"{key} must be a list of texts")
-    if key.endswith((".networks", ".trusted")):
+    if key.endswith((".networks", ".trusted", ".proxies")):
         _check_networks(value, key)
     if key.endswith(".host_key") and not (value and all(value)):
         raise ConfigError(f"{key} must name a file")

@@ -58,7 +58,7 @@ class Defender:
     def __init__(self, server: Server, clock: Callable[[], float] = monotonic) -> None:
         self._server = server
         self._clock = clock
-        self._trusted = networks(server.trusted)
+        self._trusted = networks((*server.trusted, *server.proxies))
         self._begin, self._share, self._full = (int(each) for each in server.startups.split(":"))
         self._records: dict[str, _Record] = {}
         self._connections: Counter[str] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -13,10 +14,11 @@ from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import hostkeys
 from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
-from sftp_ingest.intake.defender import Defender, plain_address
+from sftp_ingest.intake.defender import Defender, networks, plain_address, within
 from sftp_ingest.intake.home import Home
 from sftp_ingest.intake.hostkeys import HostKeys, read_host_keys
 from sftp_ingest.intake.keys import check_authorities
+from sftp_ingest.intake.proxy import real_address
 from sftp_ingest.intake.session import Hall, Lookup, Session
 from sftp_ingest.intake.upload import remove_parts
 
@@ -25,6 +27,7 @@ CLOSING_SECONDS = 5
 BACKLOG = 128
 BREATH_SECONDS = 0.5
 HOST_KEYS_SECONDS = 2.0
+FIRST_DESCRIPTOR = 3
 
 log = structlog.get_logger()
 
@@ -48,6 +51,8 @@ class Listener:
         self._options: asyncssh.SSHServerConnectionOptions
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._proxies = networks(config.server.proxies)
+        self._announced: set[asyncio.Task[None]] = set()
 
     @property
     def sessions(self) -> set[Session]:
@@ -68,9 +73,10 @@ class Listener:
 
     async def drain(self, grace: float) -> None:
         """Accepts nobody from now on, waits until no upload is open or `grace` seconds have passed, then ends all sessions."""
-        for each in self._tasks:
+        waiting = [*self._tasks, *self._announced]
+        for each in waiting:
             each.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*waiting, return_exceptions=True)
         for door in self._sockets:
             door.close()
         await self._hall.uploads.stillness(grace)
@@ -127,7 +133,25 @@ class Listener:
                 log.error("accept_failed", fault=fault.strerror)
                 await asyncio.sleep(BREATH_SECONDS)
                 continue
-            await self._receive(client, plain_address(address[0]))
+            peer = plain_address(address[0])
+            if not within(peer, self._proxies):
+                await self._receive(client, peer)
+            elif len(self._announced) < BACKLOG:
+                task = asyncio.create_task(self._receive_from_proxy(client, peer))
+                self._announced.add(task)
+                task.add_done_callback(self._announced.discard)
+            else:
+                client.close()
+
+    async def _receive_from_proxy(self, client: socket.socket, proxy: str) -> None:
+        try:
+            async with asyncio.timeout(self._hall.config.server.login_seconds):
+                peer = await real_address(client)
+        except (OSError, ValueError, TimeoutError):
+            log.warning("proxy_unheard", peer=proxy)
+            client.close()
+            return
+        await self._receive(client, plain_address(peer or proxy))
 
     async def _receive(self, client: socket.socket, peer: str) -> None:
         if not self._hall.defender.arrived(peer):
@@ -141,8 +165,10 @@ class Listener:
 
 
 async def _open(server: Server) -> list[socket.socket]:
-    """A listening socket for every address that the host stands for. Raises ConfigError."""
-    opened: list[socket.socket] = []
+    """The sockets that systemd opened for us, else a listening one for every address that the host stands for. Raises ConfigError."""
+    opened = _inherited()
+    if opened:
+        return opened
     try:
         found = await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
@@ -153,3 +179,14 @@ async def _open(server: Server) -> list[socket.socket]:
             each.close()
         raise ConfigError(f"server.host, server.port: {server.host} port {server.port} cannot be opened: {fault.strerror}") from fault
     return opened
+
+
+def _inherited() -> list[socket.socket]:
+    """What sd_listen_fds(3) describes; runs are not to inherit it in their turn."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    found = [socket.socket(fileno=FIRST_DESCRIPTOR + number) for number in range(int(os.environ.get("LISTEN_FDS", "0")))]
+    for each in found:
+        each.set_inheritable(False)
+        each.setblocking(False)
+    return found
