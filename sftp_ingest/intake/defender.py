@@ -77,14 +77,13 @@ class Defender:
 
     def known(self, address: str) -> None:
         """A stranger has logged in."""
-        self._strangers[address] -= 1
+        _less(self._strangers, address)
 
     def left(self, address: str, *, stranger: bool) -> None:
         """A connection is gone."""
-        for counter in (self._connections, *([self._strangers] if stranger else [])):
-            counter[address] -= 1
-            if counter[address] <= 0:
-                del counter[address]
+        _less(self._connections, address)
+        if stranger:
+            _less(self._strangers, address)
 
     def offended(self, address: str, points: float = 1) -> None:
         """Puts points on the address's score, and bans it where that is enough."""
@@ -139,6 +138,12 @@ class Defender:
                 self._told.clear()
             self._told[_source(address), reason] = now
             log.warning("connection_refused", peer=address, reason=reason)
+
+
+def _less(counted: Counter[str], address: str) -> None:
+    counted[address] -= 1
+    if counted[address] <= 0:
+        del counted[address]
 
 
 def _source(address: str) -> str:

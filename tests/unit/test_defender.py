@@ -106,4 +106,4 @@ def test_nothing_is_kept_of_connections_that_are_gone() -> None:
         if known:
             defender.known(GUESSER)
         defender.left(GUESSER, stranger=not known)
-    assert +defender._connections == +defender._strangers == {}
+    assert defender._connections == defender._strangers == {}
