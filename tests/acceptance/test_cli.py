@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sftp_ingest.config import FILE_NAME
@@ -20,7 +21,7 @@ from tests.unit.districts import csv_of, ruled, small, student
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
     "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key",
-    "districts export",
+    "districts rotate-password", "districts export", "host-keys", "host-keys list", "host-keys prepare", "host-keys switch", "host-keys retire",
     "runs", "runs list", "runs show", "runs revert", "why", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",
 )  # fmt: skip
@@ -68,6 +69,18 @@ def test_init_a_second_time_keeps_what_is_there(tmp_path: Path) -> None:
     assert (house / "data").stat().st_mode & 0o077 == 0
 
 
+def test_a_key_that_expires_and_another_password_are_given_without_a_restart(home: Home, tmp_path: Path) -> None:
+    home.command("districts", "add", "shelbyville")
+    path = tmp_path / "key.pub"
+    path.write_bytes(asyncssh.generate_private_key("ssh-ed25519", comment="sync").export_public_key())
+    home.command("districts", "add-key", "shelbyville", str(path), "--expires", "2037-01-31")
+    told = home.json("districts", "rotate-password", "shelbyville")
+    assert len(told["password"]) >= 20
+    assert home.json("districts", "rotate-password", "shelbyville")["password"] != told["password"]
+    shown = home.json("districts", "show", "shelbyville")
+    assert (shown["keys"], shown["password"], shown["networks"]) == (["ssh-ed25519 sync until 2037-01-31 00:00Z"], True, [])
+
+
 def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     told = home.json("config", "check")
     assert told["config"] == str(home.folder / FILE_NAME)
@@ -81,6 +94,10 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     [
         ("[server]\nprot = 22", "server.prot"),
         ("[server]\nport = 65536", "server.port"),
+        ("[server]\nhost_key = []", "server.host_key"),
+        ('[server]\nstartups = "50:101:200"', "server.startups"),
+        ('[server]\ntrusted = ["everywhere"]', "server.trusted"),
+        ('[districts.x]\nnetworks = ["10.0.0.0/33"]', "districts.x.networks"),
         ("[defaults]\nstrict = 1", "defaults.strict"),
         ("[defaults]\nkeep_nights = 0", "defaults.keep_nights must not be below 1"),
         ("[districts.x]\nkeep_changes_nights = 1.5", "districts.x.keep_changes_nights must be a whole number"),
