@@ -70,6 +70,10 @@ class Encoded:
         found: Mask = is_in(self.texts, of)[self.places]
         return found
 
+    def filter(self, mask: Mask) -> Encoded:
+        """The masked cells."""
+        return Encoded(self.texts, self.places[mask])
+
     def with_texts(self, texts: Sequence[str]) -> pa.Array:
         """The cells, with another text in place of each distinct one."""
         return pa.array(texts, pa.string()).take(pa.array(self.places))
@@ -79,6 +83,15 @@ def encoded(cells: pa.Array) -> Encoded:
     """The cells, none of them null, by their distinct texts, in order of first appearance."""
     dictionary = cells.dictionary_encode()
     return Encoded(dictionary.dictionary, dictionary.indices.to_numpy())
+
+
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """The cells of several columns one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = encoded(pa.concat_arrays([part.texts for part in parts]))
+    begins = np.cumsum([0, *(len(part.texts) for part in parts)]).tolist()
+    return Encoded(whole.texts, np.concatenate([whole.places[begin:][part.places] for begin, part in zip(begins, parts, strict=False)]))
 
 
 def groups(parts: Sequence[Encoded]) -> npt.NDArray[np.int64]:

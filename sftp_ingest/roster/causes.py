@@ -31,12 +31,13 @@ UNREAD = frozenset({"row_short", "row_long", "quote_open", "nul_byte", "bytes_un
 
 @dataclass(frozen=True)
 class Judged:
-    """One judged file: `cause` has, per row of the frame, the index + 1 into `labels` of what rejected it, or 0."""
+    """One judged file: `cause` has, per row of the frame, the index + 1 into `labels` of what rejected it, or 0; `encoded` gives a column of the key."""
 
     table: Table
     frame: pd.DataFrame
     cause: npt.NDArray[np.int32]
     labels: Sequence[str]
+    encoded: Callable[[str], arrow.Encoded]
 
     @property
     def rejected(self) -> Mask:
@@ -49,7 +50,7 @@ class Judged:
 class _Told:
     """What some rows tell of one entity: the columns of its key, and the cause of each row, as in `Judged`."""
 
-    key: Sequence[pa.Array]
+    key: Sequence[arrow.Encoded]
     cause: npt.NDArray[np.int32]
     labels: Sequence[str]
 
@@ -87,24 +88,37 @@ def _reach(judged: Sequence[Judged]) -> dict[str, dict[str, int]]:
                     tally = reach.setdefault(each.labels[cause], {})
                     tally[kind] = tally.get(kind, 0) + count
             continue
-        # only rows that share the first part of a rejected key can tell the same record: in a good night these are few among millions
-        suspects = pa.chunked_array([array_of(each.frame[each.table.key[0]]).filter(pa.array(each.rejected)) for each in alike])
-        for entity, told in _entities(kind, [_narrowed(each, suspects) for each in alike]).items():
+        for entity, told in _entities(kind, _narrowed(alike)).items():
             for label, count in _count(told).items():
                 reach.setdefault(label, {})[entity] = count
     return reach
 
 
-def _narrowed(judged: Judged, suspects: pa.ChunkedArray) -> Judged:
-    """The rows that are left out, and those that may tell the same records; of the columns what tells one record from another."""
-    mask = judged.rejected | is_in(array_of(judged.frame[judged.table.key[0]]), suspects.unique())
-    columns = [column for column in judged.frame.columns if column in judged.table.key or column in _teachers(judged.table) or column.startswith("contact_")]
-    return replace(judged, frame=judged.frame[columns][mask], cause=judged.cause[mask])
+def _narrowed(alike: Sequence[Judged]) -> list[Judged]:
+    """The rows that are left out, and those that may tell the same records; of the columns what tells one record from another.
+
+    Only rows that share the first part of a rejected key can tell the same record: in a good night these are few among millions.
+    """
+    ids = [each.encoded(each.table.key[0]) for each in alike]
+    suspected = [np.zeros(len(each.texts), dtype=bool) for each in ids]
+    for hit, each, judged in zip(suspected, ids, alike, strict=True):
+        hit[each.places[judged.rejected]] = True
+    if len(alike) > 1:
+        suspects = pa.concat_arrays([each.texts.filter(pa.array(hit)) for hit, each in zip(suspected, ids, strict=True)])
+        suspected = [is_in(each.texts, suspects) for each in ids]
+    return [_masked(judged, hit[each.places]) for hit, each, judged in zip(suspected, ids, alike, strict=True)]
+
+
+def _masked(judged: Judged, mask: Mask) -> Judged:
+    key = {column: judged.encoded(column).filter(mask) for column in judged.table.key}
+    columns = [column for column in judged.frame.columns if column in key or column in _teachers(judged.table) or column.startswith("contact_")]
+    further = any(column not in key for column in columns)  # else what is in the key says all
+    return replace(judged, frame=judged.frame[columns][mask] if further else judged.frame.iloc[:0], cause=judged.cause[mask], encoded=key.__getitem__)
 
 
 def _entities(kind: str, judged: Sequence[Judged]) -> dict[str, list[_Told]]:
     """What the rows of a kind tell, by entity: a student's row also of his contacts, a section's also of its teachers."""
-    told: dict[str, list[_Told]] = {kind: [_Told([array_of(each.frame[column]) for column in each.table.key], each.cause, each.labels) for each in judged]}
+    told: dict[str, list[_Told]] = {kind: [_Told([each.encoded(column) for column in each.table.key], each.cause, each.labels) for each in judged]}
     if kind == "students":
         told["contacts"] = [_contacts(each) for each in judged if "contact_name" in each.frame.columns]
     if kind == "sections":
@@ -119,7 +133,8 @@ def _contacts(judged: Judged) -> _Told:
     student = frame[judged.table.key[0]]
     blank = pd.array(pa.repeat("", len(frame)), dtype=TEXT)
     sent = {column: frame[f"contact_{column}"].array if f"contact_{column}" in frame.columns else blank for column in contacts.CELLS}
-    return _Told([array_of(student), contacts.ids(pd.DataFrame({"student_id": student.array, **sent}))], judged.cause[named], judged.labels)
+    key = [array_of(student), contacts.ids(pd.DataFrame({"student_id": student.array, **sent}))]
+    return _Told([arrow.encoded(part) for part in key], judged.cause[named], judged.labels)
 
 
 def _teachers(table: Table) -> list[str]:
@@ -131,7 +146,8 @@ def _section_teachers(judged: Judged) -> Iterator[_Told]:
         if column in judged.frame.columns:
             named = pc.not_equal(array_of(judged.frame[column]), "").to_numpy(zero_copy_only=False)
             frame = judged.frame[named]
-            yield _Told([array_of(frame[judged.table.key[0]]), array_of(frame[column])], judged.cause[named], judged.labels)
+            key = [array_of(frame[judged.table.key[0]]), array_of(frame[column])]
+            yield _Told([arrow.encoded(part) for part in key], judged.cause[named], judged.labels)
 
 
 def _count(told: Sequence[_Told]) -> dict[str, int]:
@@ -140,18 +156,32 @@ def _count(told: Sequence[_Told]) -> dict[str, int]:
     if not labels:
         return {}
     place = {label: position for position, label in enumerate(labels)}
-    cause = np.concatenate([np.array([-1, *(place[label] for label in each.labels)])[each.cause] for each in told])
-    parts = [pa.chunked_array([each.key[part] for each in told]).combine_chunks() for part in range(len(told[0].key))]
+    cause = np.concatenate([np.array([-1, *(place[label] for label in each.labels)], dtype=np.int32)[each.cause] for each in told])
+    parts = [arrow.joined([each.key[part] for each in told]) for part in range(len(told[0].key))]
     whole = np.ones(len(cause), dtype=bool)
     for part in parts:
-        whole &= pc.not_equal(part, "").to_numpy(zero_copy_only=False)
-    record = pd.factorize(arrow.groups([arrow.encoded(part) for part in parts]))[0]
-    believed = np.zeros(len(record), dtype=bool)
-    believed[record[cause < 0]] = True
-    alone = (cause >= 0) & whole & ~believed[record]
-    distinct = pd.unique(record[alone] * len(labels) + cause[alone]) % len(labels)
-    counts = np.bincount(distinct, minlength=len(labels)) + np.bincount(cause[(cause >= 0) & ~whole], minlength=len(labels))
+        whole &= pc.not_equal(part.texts, "").to_numpy(zero_copy_only=False)[part.places]
+    counts = np.bincount(cause[(cause >= 0) & ~whole], minlength=len(labels))
+    # sorted, the causes of one record stand side by side, and that it is believed before them; a table of all records takes four times the memory
+    pairs = arrow.groups(parts)
+    pairs = pairs if whole.all() else pairs[whole]
+    pairs *= len(labels) + 1
+    pairs += cause[whole] + 1
+    pairs.sort()
+    pairs = pairs[_firsts(pairs)]
+    cause = (pairs % (len(labels) + 1)).astype(np.int32)
+    pairs //= len(labels) + 1
+    begins = np.flatnonzero(_firsts(pairs))
+    believed = np.repeat(cause[begins] == 0, np.diff(begins, append=len(pairs)))
+    counts += np.bincount(cause[~believed] - 1, minlength=len(labels))
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
+
+
+def _firsts(ordered: Positions) -> npt.NDArray[np.bool_]:
+    """Which of some sorted numbers differ from the one before."""
+    first = np.ones(len(ordered), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return first
 
 
 # ---------------------------------------------------------------- ids that nobody has

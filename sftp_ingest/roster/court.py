@@ -70,6 +70,10 @@ class Rows:
         """Find the distinct texts of several columns side by side, for `encoded` to know."""
         arrow.side_by_side(self.encoded, {name for name in names if name in self.frame.columns})
 
+    def forget(self) -> None:
+        """Give back the memory of what `encoded` knows: of millions of short rows it is as large as the file."""
+        self._encoded.clear()
+
     def lines(self, mask: Mask) -> list[int]:
         """The first lines of the masked rows, as many as a finding shows."""
         return [int(line) for line in self.frame.index[np.flatnonzero(mask)[:SAMPLE_LINES]]]
@@ -144,6 +148,9 @@ def seen_of(rows: Rows, unread: pd.DataFrame) -> pd.DataFrame:
 
 def joined(parts: Sequence[Rejections]) -> Rejections:
     """The rejections of several tables of one file as one, in the order of lines, each line once."""
+    parts = [each for each in parts if len(each.lines)] or list(parts[:1])
+    if len(parts) == 1 and (np.diff(parts[0].lines) > 0).all():
+        return parts[0]
     begins = np.cumsum([0, *(len(each.labels) for each in parts)]).tolist()
     causes = np.concatenate([each.causes + np.int32(begin) for each, begin in zip(parts, begins, strict=False)])
     lines, first = np.unique(np.concatenate([each.lines for each in parts]), return_index=True)
