@@ -475,7 +475,7 @@ def explained(findings: Sequence[Finding], tables: Mapping[str, Table], frames: 
     told = []
     for each in findings:
         name = named.get(each.file, "")
-        wrong = each.code in ("value_unknown", "value_malformed") or (each.code.endswith("_unknown") and each.lines)
+        wrong = each.code in (*values.NOT_UNDERSTOOD, "value_malformed") or (each.code.endswith("_unknown") and each.lines)
         if name and wrong and not each.hint and normalised(each.column) in frames[name].columns:
             each = replace(each, hint=_elsewhere(each, tables[name], frames[name], before.get(each.file)))
         told.append(each)
@@ -532,4 +532,4 @@ def _fit(type: str, cells: pa.Array) -> float:
         return float(pc.mean(pc.match_substring_regex(cells, f"^(?:{values.PATTERNS[type]})$")).as_py())
     reader = _READERS["date" if type in values.DATES else type]
     counted = pc.value_counts(cells)
-    return float(sum(each["counts"] for each in counted.to_pylist() if reader(each["values"]).code != values.UNKNOWN) / len(cells))
+    return float(sum(each["counts"] for each in counted.to_pylist() if reader(each["values"]).code not in values.NOT_UNDERSTOOD) / len(cells))

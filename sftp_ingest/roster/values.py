@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 from sftp_ingest.roster import dates
 from sftp_ingest.roster.languages import ALIASES, LANGUAGES
 
-CONVERTED, UNKNOWN, EXCEL = "value_converted", "value_unknown", "value_excel_date"
+CONVERTED, UNKNOWN, EXCEL, UNREADABLE = "value_converted", "value_unknown", "value_excel_date", "date_unreadable"
+
+NOT_UNDERSTOOD = (UNKNOWN, UNREADABLE)
+"""Codes of texts that no reader could make anything of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +382,7 @@ def birth_date(text: str, today: date) -> Meaning:
 
 def _dated(found: dates.Found | None) -> Meaning:
     if found is None:
-        return Meaning("", UNKNOWN)
+        return Meaning("", UNREADABLE)
     return Meaning(found.day.isoformat(), CONVERTED if found.guessed else "")
 
 

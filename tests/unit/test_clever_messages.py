@@ -190,7 +190,10 @@ ROWS = [
         added("sections", section("s4", "0011", "t1", "Music")),
     ),
     Message("contacts: missing Contact_name", "contact_incomplete", "students.csv", "Contact_name", (3,), "warn", "warn", put("students", 1, Contact_name="")),
-    Message("contacts: missing Contact_type", "contact_type_missing", "students.csv", "Contact_type", (3,), "warn", "warn", put("students", 1, Contact_type="")),
+    Message(
+        "contacts: missing Contact_type", "contact_type_missing", "students.csv", "Contact_type", (3,), "warn", "warn",
+        put("students", 1, Contact_type=""),
+    ),
     Message(
         "contacts: duplicate identifier", "contact_id_shared", "students.csv", "Contact_sis_id", (2, 3), "warn", "warn",
         put("students", 1, Contact_sis_id="c1"),
