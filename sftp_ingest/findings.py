@@ -194,7 +194,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("student_unknown", "reject", "A row refers to a student who was not sent", "Add the student, or remove the enrollment."),
     Code("section_unknown", "reject", "A row refers to a section that was not sent", "Add the section, or remove the enrollment."),
     Code("teacher_unknown", "reject", "A section's teacher was not sent", "Add the teacher, or correct the id."),
-    Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person , or remove the row."),
+    Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person, or remove the row."),
     Code(
         "coteacher_unknown",
         "warn",
