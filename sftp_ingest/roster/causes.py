@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -409,9 +408,6 @@ CALLED: Mapping[str, frozenset[str]] = {
 TELLING = ("date", "birth_date", "email", "phone", "grade", "gender", "flag")
 """Types of a contract's field that cells can be recognised by, those that say most first."""
 
-_READERS = values.readers(date(2100, 1, 1))
-"""What a text could be on any day: whether a date is likely is not asked here."""
-
 
 @dataclass(frozen=True)
 class Stray:
@@ -530,6 +526,5 @@ def _fit(type: str, cells: pa.Array) -> float:
         return 0.0
     if type in values.PATTERNS:
         return float(pc.mean(pc.match_substring_regex(cells, f"^(?:{values.PATTERNS[type]})$")).as_py())
-    reader = _READERS["date" if type in values.DATES else type]
     counted = pc.value_counts(cells)
-    return float(sum(each["counts"] for each in counted.to_pylist() if reader(each["values"]).code not in values.NOT_UNDERSTOOD) / len(cells))
+    return float(sum(each["counts"] for each in counted.to_pylist() if values.understood(type, each["values"])) / len(cells))

@@ -417,3 +417,15 @@ def readers(today: date) -> Mapping[str, Reader]:
         "date": partial(day, today=today),
         "birth_date": partial(birth_date, today=today),
     }
+
+
+_ON_ANY_DAY = readers(date(2100, 1, 1))
+
+
+def understood(type: str, text: str) -> bool:
+    """Whether a text could be one of a type's values, or is kept as it is; of a date it is not asked whether it is likely."""
+    reader = _ON_ANY_DAY.get("date" if type in DATES else type)
+    if reader is None:
+        return True
+    meaning = reader(text)
+    return meaning.code not in NOT_UNDERSTOOD or meaning.value == text

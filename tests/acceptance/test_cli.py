@@ -86,6 +86,7 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
         ("[districts.x]\nkeep_changes_nights = 1.5", "districts.x.keep_changes_nights must be a whole number"),
         ("[defaults.limits]\nremoved_share = 10", "defaults.limits.removed_share"),
         ('[districts.x]\ncontract = "nowhere"', "districts.x.contract"),
+        ('[defaults]\nkeep_sensitive = ["shoe_size"]', "defaults.keep_sensitive: keep_sensitive names shoe_size, which is no sensitive column"),
         ("[districts.x]\nlimits = 3", "districts.x.limits"),
         ("[x", "TOML"),
     ],
