@@ -46,12 +46,13 @@ def add(
     here = shared.opened(config_path)
     keys = _keys(key) if key else ()
     password = _password(password_stdin, generate_password)
+    ledger.check_district_id(district)
+    _make_home(here.config.homes / district)
     ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
     for line in keys:
         ledger.add_key(here.engine, district, line)
     if password:
         ledger.set_password_hash(here.engine, district, server.hash_password(password))
-    (here.config.homes / district).mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
     if as_json:
         return shared.print_json(told)
@@ -151,6 +152,14 @@ def add_key(
     for line in keys:
         ledger.add_key(here.engine, district, line)
     shared.tell(f"{district} can log in with the key", {"district": district, "keys": len(keys)}, as_json)
+
+
+def _make_home(home: Path) -> None:
+    """Raises ConfigError where that cannot be: a district that is recorded has a home."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigError(f"data: the home {home} cannot be made ({fault.strerror}); the district was not added") from fault
 
 
 def _told(here: Opened, district: District) -> dict[str, Any]:

@@ -40,10 +40,15 @@ DISTRICT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # ---------------------------------------------------------------- districts
 
 
-def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> District:
-    """The new district, without password and keys. Raises ConfigError where the id cannot be one, or is taken."""
+def check_district_id(district_id: str) -> None:
+    """Raises ConfigError where no district may have this id, which is the name of its home, too."""
     if not DISTRICT_ID.fullmatch(district_id):
         raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
+
+
+def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> District:
+    """The new district, without password and keys. Raises ConfigError where the id cannot be one, or is taken."""
+    check_district_id(district_id)
     with writing(engine) as connection:
         if connection.scalar(select(tables.districts.c.id).where(tables.districts.c.id == district_id)):
             raise ConfigError(f"there is a district {district_id} already")

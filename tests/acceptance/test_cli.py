@@ -307,6 +307,14 @@ def test_a_sync_that_is_held_ends_with_1(home: Home, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- districts
 
 
+def test_a_district_whose_home_cannot_be_made_is_not_added(home: Home) -> None:
+    (home.folder / "data" / "homes" / "walled").write_text("a file in its place", encoding="utf-8")
+    done = run_command("districts", "add", "walled", "--generate-password", cwd=home.folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sftp-ingest: data: the home {home.folder}/data/homes/walled cannot be made (File exists); the district was not added\n"
+    assert "walled" not in home.command("districts", "list")
+
+
 def test_a_districts_life_on_the_command_line(home: Home) -> None:
     added = home.json("districts", "add", "lifelong", "--name", "Lifelong Learning", "--generate-password")
     assert len(added["password"]) >= 16
