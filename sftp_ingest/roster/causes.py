@@ -467,20 +467,27 @@ def explained(findings: Sequence[Finding], tables: Mapping[str, Table], frames: 
 
     `frames` hold the cells as sent.
     """
-    named = {table.file: name for name, table in tables.items() if name in frames}
     told = []
     for each in findings:
-        name = named.get(each.file, "")
         wrong = each.code in (*values.NOT_UNDERSTOOD, "value_malformed") or (each.code.endswith("_unknown") and each.lines)
-        if name and wrong and not each.hint and normalised(each.column) in frames[name].columns:
-            each = replace(each, hint=_elsewhere(each, tables[name], frames[name], before.get(each.file)))
+        if wrong and not each.hint and (table := _judged_by(each, tables, frames)):
+            each = replace(each, hint=_elsewhere(each, table, frames[table.name], before.get(each.file)))
         told.append(each)
     return told
 
 
+def _judged_by(found: Finding, tables: Mapping[str, Table], frames: Mapping[str, pd.DataFrame]) -> Table | None:
+    """The table that has the lines and the column of the finding, of which there may be several in a file; None where none has all of them."""
+    for name, frame in frames.items():
+        table = tables[name]
+        if table.file == found.file and table.column_of(found.column) in frame.columns and frame.index.isin(found.lines).sum() >= len(found.lines):
+            return table
+    return None
+
+
 def _elsewhere(found: Finding, table: Table, frame: pd.DataFrame, before: FileShape | None) -> str:
     """Of which other column the wrong cells look; blank where of none, or where the column is wrong in few rows that have nothing in common."""
-    column = normalised(found.column)
+    column = table.column_of(found.column)
     rows = frame.loc[list(found.lines)] if found.count < len(frame) / 2 else frame.iloc[np.linspace(0, len(frame) - 1, min(LOOKED_AT, len(frame))).astype(int)]
     if len(rows) < LIKELY_IDS:
         return ""

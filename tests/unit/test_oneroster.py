@@ -344,6 +344,8 @@ def test_user_profiles_with_the_columns_of_roles_are_read_as_roles() -> None:
         ("value_unknown", "users.csv", "status", (2,), put("users", 0, status="gone")),
         ("value_unknown", "users.csv", "enabledUser", (2,), put("users", 0, enabledUser="perhaps")),
         ("date_unreadable", "demographics.csv", "birthDate", (2,), put("demographics", 0, birthDate="soon")),
+        ("value_malformed", "users.csv", "email", (2,), put("users", 0, email="none")),
+        ("value_unknown", "users.csv", "grades", (2,), put("users", 0, grades="Freshman")),
         ("value_missing", "users.csv", "familyName", (2,), put("users", 0, familyName="")),
         ("school_unknown", "users.csv", "org", (2,), put("users", 0, orgSourcedIds="11")),
         ("school_unknown", "classes.csv", "schoolSourcedId", (2,), put("classes", 0, schoolSourcedId="11")),
