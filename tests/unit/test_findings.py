@@ -261,6 +261,11 @@ def test_a_good_district_has_no_findings(tmp_path: Path) -> None:
     assert planned(tmp_path, small()).findings == ()
 
 
+@pytest.mark.parametrize("photo", [b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40, b"Student_id;Last_name\n1;M\xfcller\n" * 9])
+def test_of_what_is_no_csv_text_nothing_more_is_told(photo: bytes, tmp_path: Path) -> None:
+    assert [each.code for each in planned(tmp_path, small(), students=photo).findings if each.file == "students.csv"] == ["file_not_csv"]
+
+
 def test_an_unknown_school_tells_the_known_one_that_it_resembles(tmp_path: Path) -> None:
     files = small()
     for row in files["students"]:
