@@ -347,7 +347,7 @@ def test_user_profiles_with_the_columns_of_roles_are_read_as_roles() -> None:
         ("value_malformed", "users.csv", "email", (2,), put("users", 0, email="none")),
         ("value_unknown", "users.csv", "grades", (2,), put("users", 0, grades="Freshman")),
         ("value_missing", "users.csv", "familyName", (2,), put("users", 0, familyName="")),
-        ("school_unknown", "users.csv", "org", (2,), put("users", 0, orgSourcedIds="11")),
+        ("school_unknown", "users.csv", "orgSourcedIds", (2,), put("users", 0, orgSourcedIds="11")),
         ("school_unknown", "classes.csv", "schoolSourcedId", (2,), put("classes", 0, schoolSourcedId="11")),
         ("section_unknown", "enrollments.csv", "classSourcedId", (5,), put("enrollments", 3, classSourcedId="s9")),
         ("student_unknown", "enrollments.csv", "userSourcedId", (5,), put("enrollments", 3, userSourcedId="0099")),
