@@ -77,7 +77,7 @@ def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False
         delivered = f"{each['last_delivery'][:16].replace('T', ' ')}Z" if each["last_delivery"] else ""
         cells = (each["id"], state, delivered, each["last_run"], each["last_outcome"], each["open_hold"], each["name"])
         rows.add_row(*("" if cell is None else str(cell) for cell in cells))
-    shared.out.print(rows)
+    shared.show(rows, "there is no district yet; `sftp-ingest districts add ID` makes one")
     return None
 
 
