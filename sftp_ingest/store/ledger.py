@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, delete, exists, func, insert, or_, select, update
 
@@ -148,11 +148,11 @@ def deliveries(engine: Engine, district_id: str) -> list[Delivery]:
         return [_delivery(row) for row in connection.execute(_deliveries_of(district_id)).mappings()]
 
 
-def last_delivery(engine: Engine, district_id: str, *, preview: bool = False) -> Delivery | None:
-    """The delivery received last, previews not counted, or the last preview; None where there is none."""
-    origin = tables.deliveries.c.origin
+def last_delivery(engine: Engine, district_id: str, origin: Literal["sftp", "folder", "preview"] | None = None) -> Delivery | None:
+    """The delivery of this origin that was received last, else of any but previews; None where there is none."""
+    column = tables.deliveries.c.origin
     with reading(engine) as connection:
-        query = _deliveries_of(district_id).where(origin == "preview" if preview else origin != "preview")
+        query = _deliveries_of(district_id).where(column == origin if origin else column != "preview")
         row = connection.execute(query.limit(1)).mappings().one_or_none()
     return _delivery(row) if row else None
 
