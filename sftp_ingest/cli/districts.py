@@ -93,6 +93,8 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
         "password": bool(found.password_hash),
         "settle_seconds": settings.settle_seconds,
         "strict": settings.strict,
+        "format": settings.format,
+        "contract": settings.contract,
         "overdue_hours": settings.overdue_hours,
         "keep_sensitive": list(settings.keep_sensitive),
         "keep_nights": settings.keep_nights,
@@ -102,7 +104,10 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
     if as_json:
         return shared.print_json(told)
     for key, value in told.items():
-        shared.out.print(f"{key:19} {value if value is not None else ''}", highlight=False, soft_wrap=True)
+        words = (
+            ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else ", ".join(value) if isinstance(value, list) else value
+        )
+        shared.out.print(f"{key:19} {'' if words is None else words}".rstrip(), highlight=False, soft_wrap=True)
     return None
 
 

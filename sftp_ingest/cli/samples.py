@@ -33,6 +33,8 @@ def sample(
 
     if any(each.exists() and not each.is_dir() for each in (folder, *folder.parents)):
         raise ConfigError(f"{folder} cannot be a folder: a file is in its place")
+    if taken := next((each for each in sorted(folder.glob("night-*")) if each.is_dir() and any(each.iterdir())), None):
+        raise ConfigError(f"{taken} holds files already; two districts in one folder make a third: remove it, or give another folder")
 
     with Progress(console=shared.err, transient=True, disable=not shared.err.is_terminal) as bar:
         task = bar.add_task("sample")

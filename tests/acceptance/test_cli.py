@@ -361,6 +361,23 @@ def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
     assert len(one) == 12
 
 
+def test_no_district_is_made_up_where_another_lies(tmp_path: Path) -> None:
+    assert run_command("sample", "nights", "--students", "20", cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
+    again = run_command("sample", "nights", "--students", "20", "--format", "oneroster", cwd=tmp_path)
+    assert (again.returncode, "nights/night-1 holds files already" in again.stderr) == (2, True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.csv")} == before
+
+
+def test_what_there_is_nothing_of_is_told_in_a_sentence(tmp_path: Path) -> None:
+    assert run_command("init", cwd=tmp_path).returncode == 0
+    told = {command: run_command(command, "list", cwd=tmp_path).stdout for command in ("districts", "runs", "holds")}
+    assert told == {
+        "districts": "there is no district yet; `sftp-ingest districts add ID` makes one\n", "runs": "there is no run yet\n", "holds": "nothing waits\n"
+    }  # fmt: skip
+    assert run_command("districts", "list", "--json", cwd=tmp_path).stdout == "[]\n"
+
+
 def test_a_district_is_exported_and_synced_again_without_a_change(home: Home, good: Path, tmp_path: Path) -> None:
     home.add("exported")
     home.command("districts", "export", "exported", str(tmp_path / "out"), code=2)
