@@ -47,12 +47,13 @@ def add(
     here = shared.opened(config_path)
     keys = _keys(key) if key else ()
     password = _password(password_stdin, generate_password)
+    ledger.check_district_id(district)
+    _make_home(here.config.homes / district)
     ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
     for line in keys:
         ledger.add_key(here.engine, district, line)
     if password:
         ledger.set_password_hash(here.engine, district, passwords.hash_password(password))
-    (here.config.homes / district).mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
     if as_json:
         return shared.print_json(told)
@@ -77,7 +78,7 @@ def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False
         delivered = f"{each['last_delivery'][:16].replace('T', ' ')}Z" if each["last_delivery"] else ""
         cells = (each["id"], state, delivered, each["last_run"], each["last_outcome"], each["open_hold"], each["name"])
         rows.add_row(*("" if cell is None else str(cell) for cell in cells))
-    shared.out.print(rows)
+    shared.show(rows, "there is no district yet; `sftp-ingest districts add ID` makes one")
     return None
 
 
@@ -94,6 +95,8 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
         "password": bool(found.password_hash),
         "settle_seconds": settings.settle_seconds,
         "strict": settings.strict,
+        "format": settings.format,
+        "contract": settings.contract,
         "overdue_hours": settings.overdue_hours,
         "keep_sensitive": list(settings.keep_sensitive),
         "keep_nights": settings.keep_nights,
@@ -103,7 +106,10 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
     if as_json:
         return shared.print_json(told)
     for key, value in told.items():
-        shared.out.print(f"{key:19} {value if value is not None else ''}", highlight=False, soft_wrap=True)
+        words = (
+            ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else ", ".join(value) if isinstance(value, list) else value
+        )
+        shared.out.print(f"{key:19} {'' if words is None else words}".rstrip(), highlight=False, soft_wrap=True)
     return None
 
 
@@ -164,6 +170,14 @@ def add_key(
     for line in keys:
         ledger.add_key(here.engine, district, line)
     shared.tell(f"{district} can log in with the key", {"district": district, "keys": len(keys)}, as_json)
+
+
+def _make_home(home: Path) -> None:
+    """Raises ConfigError where that cannot be: a district that is recorded has a home."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigError(f"data: the home {home} cannot be made ({fault.strerror}); the district was not added") from fault
 
 
 def _told(here: Opened, district: District) -> dict[str, Any]:

@@ -71,10 +71,7 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     """Say whether the configuration is sound, the districts' own rules among it, and what it comes to."""
     settings = config.load(config.locate(config_path))
     for where, each in (("defaults", settings.defaults), *((f"districts.{name}", each) for name, each in settings.districts.items())):
-        try:
-            _check_rules(each)
-        except ContractError as fault:
-            raise ContractError(f"{where}.contract: {fault}") from fault
+        _check_rules(where, each)
     found = {
         "config": str(settings.file),
         "data": str(settings.data),
@@ -90,21 +87,24 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     return None
 
 
-def _check_rules(settings: config.Settings) -> None:
-    """Raises ContractError where a district's own rules fit no format that its files may be in."""
-    if not settings.contract:
+def _check_rules(where: str, settings: config.Settings) -> None:
+    """Raises ContractError, naming the key, where a district's own rules, or what it keeps, fit no format that its files may be in."""
+    if not (settings.contract or settings.keep_sensitive):
         return
-    from sftp_ingest.roster import formats, overlay  # pandas and pandera take two seconds that other commands need not wait
+    from sftp_ingest.roster import contract, formats, overlay  # pandas and pandera take two seconds that other commands need not wait
 
     faults = []
     names = formats.FORMATS if settings.format == "auto" else [settings.format]
     for name in names:
+        key = "contract"
         try:
-            overlay.rules(name, settings.contract, settings.keep_sensitive)
+            own = overlay.laid_over(contract.load(name), settings.contract)
+            key = "keep_sensitive"
+            overlay.keeping(own, settings.keep_sensitive)
         except ContractError as fault:
-            faults.append(fault)
+            faults.append(f"{where}.{key}: {fault}")
     if len(faults) == len(names):
-        raise faults[0]
+        raise ContractError(faults[0])
 
 
 @database_app.command("upgrade")

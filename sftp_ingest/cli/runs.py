@@ -131,7 +131,7 @@ def list_runs(
         did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE)
         did = f"reverts run {run.reverts}{': ' if did else ''}{did}" if run.reverts is not None else did
         rows.add_row(str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state, did)
-    shared.out.print(rows)
+    shared.show(rows, "there is no run yet")
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -439,9 +438,6 @@ CALLED: Mapping[str, frozenset[str]] = {
 TELLING = ("date", "birth_date", "email", "phone", "grade", "gender", "flag")
 """Types of a contract's field that cells can be recognised by, those that say most first."""
 
-_READERS = values.readers(date(2100, 1, 1))
-"""What a text could be on any day: whether a date is likely is not asked here."""
-
 
 @dataclass(frozen=True)
 class Stray:
@@ -501,20 +497,27 @@ def explained(findings: Sequence[Finding], tables: Mapping[str, Table], frames: 
 
     `frames` hold the cells as sent.
     """
-    named = {table.file: name for name, table in tables.items() if name in frames}
     told = []
     for each in findings:
-        name = named.get(each.file, "")
-        wrong = each.code in ("value_unknown", "value_malformed") or (each.code.endswith("_unknown") and each.lines)
-        if name and wrong and not each.hint and normalised(each.column) in frames[name].columns:
-            each = replace(each, hint=_elsewhere(each, tables[name], frames[name], before.get(each.file)))
+        wrong = each.code in (*values.NOT_UNDERSTOOD, "value_malformed") or (each.code.endswith("_unknown") and each.lines)
+        if wrong and not each.hint and (table := _judged_by(each, tables, frames)):
+            each = replace(each, hint=_elsewhere(each, table, frames[table.name], before.get(each.file)))
         told.append(each)
     return told
 
 
+def _judged_by(found: Finding, tables: Mapping[str, Table], frames: Mapping[str, pd.DataFrame]) -> Table | None:
+    """The table that has the lines and the column of the finding, of which there may be several in a file; None where none has all of them."""
+    for name, frame in frames.items():
+        table = tables[name]
+        if table.file == found.file and table.column_of(found.column) in frame.columns and frame.index.isin(found.lines).sum() >= len(found.lines):
+            return table
+    return None
+
+
 def _elsewhere(found: Finding, table: Table, frame: pd.DataFrame, before: FileShape | None) -> str:
     """Of which other column the wrong cells look; blank where of none, or where the column is wrong in few rows that have nothing in common."""
-    column = normalised(found.column)
+    column = table.column_of(found.column)
     rows = frame.loc[list(found.lines)] if found.count < len(frame) / 2 else frame.iloc[np.linspace(0, len(frame) - 1, min(LOOKED_AT, len(frame))).astype(int)]
     if len(rows) < LIKELY_IDS:
         return ""
@@ -560,6 +563,5 @@ def _fit(type: str, cells: pa.Array) -> float:
         return 0.0
     if type in values.PATTERNS:
         return float(pc.mean(pc.match_substring_regex(cells, f"^(?:{values.PATTERNS[type]})$")).as_py())
-    reader = _READERS["date" if type in values.DATES else type]
     counted = pc.value_counts(cells)
-    return float(sum(each["counts"] for each in counted.to_pylist() if reader(each["values"]).code != values.UNKNOWN) / len(cells))
+    return float(sum(each["counts"] for each in counted.to_pylist() if values.understood(type, each["values"])) / len(cells))

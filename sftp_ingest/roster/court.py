@@ -46,6 +46,8 @@ class Rows:
     """How many rows were dropped though nothing is wrong with them: another says the same, or counts more."""
     doubted: dict[str, pd.Index] = field(default_factory=dict)
     """Key column → lines whose cell names a record that never was, so that whom the row meant is unknown."""
+    unknown: dict[str, pd.Index] = field(default_factory=dict)
+    """Column → lines whose cell had a text that is none of the format's values; it may be blank now."""
     _encoded: dict[str, tuple[pa.ChunkedArray, arrow.Encoded]] = field(default_factory=dict)
 
     @property

@@ -164,15 +164,17 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
         return file.find("file_cut", hint="the file ends in NUL bytes")
     text = lines.decode(data)
     del data
+    header = lines.header(text)
+    names = _header(file, header, before)
+    if names is None:  # of what is no CSV text its encoding is no matter
+        return None
     if text.encoding:
         file.find("encoding_guessed", at=text.guessed, hint=f"read as {text.encoding}")
     if len(text.unreadable):
         file.find("bytes_unreadable", at=text.unreadable)
-    header = lines.header(text)
-    names = _header(file, header, before)
-    if names is not None and any(each.code == "header_unknown" for each in file.findings):
+    if any(each.code == "header_unknown" for each in file.findings):
         file.findings = causes.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
-    if names is None or refuses(file.findings):
+    if refuses(file.findings):
         return None
     named = max((position for position, name in enumerate(names, 1) if name), default=0)
     spare, names = len(names) - named, names[:named]

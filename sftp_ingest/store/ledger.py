@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, delete, exists, func, insert, or_, select, update
 
@@ -40,10 +40,15 @@ DISTRICT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # ---------------------------------------------------------------- districts
 
 
-def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> District:
-    """The new district, without password and keys. Raises ConfigError where the id cannot be one, or is taken."""
+def check_district_id(district_id: str) -> None:
+    """Raises ConfigError where no district may have this id, which is the name of its home, too."""
     if not DISTRICT_ID.fullmatch(district_id):
         raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
+
+
+def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> District:
+    """The new district, without password and keys. Raises ConfigError where the id cannot be one, or is taken."""
+    check_district_id(district_id)
     with writing(engine) as connection:
         if connection.scalar(select(tables.districts.c.id).where(tables.districts.c.id == district_id)):
             raise ConfigError(f"there is a district {district_id} already")
@@ -144,11 +149,11 @@ def deliveries(engine: Engine, district_id: str) -> list[Delivery]:
         return [_delivery(row) for row in connection.execute(_deliveries_of(district_id)).mappings()]
 
 
-def last_delivery(engine: Engine, district_id: str, *, preview: bool = False) -> Delivery | None:
-    """The delivery received last, previews not counted, or the last preview; None where there is none."""
-    origin = tables.deliveries.c.origin
+def last_delivery(engine: Engine, district_id: str, origin: Literal["sftp", "folder", "preview"] | None = None) -> Delivery | None:
+    """The delivery of this origin that was received last, else of any but previews; None where there is none."""
+    column = tables.deliveries.c.origin
     with reading(engine) as connection:
-        query = _deliveries_of(district_id).where(origin == "preview" if preview else origin != "preview")
+        query = _deliveries_of(district_id).where(column == origin if origin else column != "preview")
         row = connection.execute(query.limit(1)).mappings().one_or_none()
     return _delivery(row) if row else None
 

@@ -523,7 +523,8 @@ def test_a_preview_is_kept_with_what_it_would_have_come_to_and_is_no_delivery_of
     kept = ledger.run(engine, run.id)
     assert kept is not None and kept.preview == Preview("on_hold", hold)
     assert ledger.last_delivery(engine, "acme") == first
-    assert ledger.last_delivery(engine, "acme", preview=True) == preview
+    assert ledger.last_delivery(engine, "acme", "preview") == preview
+    assert ledger.last_delivery(engine, "acme", "folder") is None
     assert ledger.last_applied(engine, "acme") is None
     assert ledger.holds(engine) == []
 
