@@ -5,6 +5,7 @@ IngestError
 ├── ContractError    a contract file, under schemas/ or of a district's own, cannot be read or contradicts itself (exit code 2)
 ├── DeliveryError    sealed files are missing or are not the ones that were sealed
 ├── StoreError       the database said no; `transient` tells whether to try again
+│   └── CollisionError   another transaction was in the way, and nothing of this one was kept
 ├── HoldError        a hold cannot be released or discarded as asked
 └── RunError         a run cannot be reverted as asked (exit code 2)
 """
@@ -34,6 +35,13 @@ class StoreError(IngestError):
     def __init__(self, sentence: str, *, transient: bool = False) -> None:
         super().__init__(sentence)
         self.transient = transient
+
+
+class CollisionError(StoreError):
+    """The database undid a transaction because of another one, in a deadlock or to keep them apart: done again, it may well be kept."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, transient=True)
 
 
 class HoldError(IngestError):

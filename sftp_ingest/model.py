@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the listener lives for months and never needs pandas' 100 M
 Operation = Literal["created", "updated", "moved", "deactivated", "reactivated"]
 OPERATIONS: tuple[Operation, ...] = ("created", "updated", "moved", "deactivated", "reactivated")
 Outcome = Literal["successful", "unchanged", "refused", "on_hold", "superseded", "failed", "previewed"]
+HoldState = Literal["open", "released", "discarded", "superseded"]
 
 
 RecordKind = Literal["user", "section", "school"]
@@ -453,12 +454,12 @@ class SyncRun:
 
 @dataclass(frozen=True)
 class HoldRecord:
-    """A hold as the ledger keeps it; `state` is open, released, discarded or superseded."""
+    """A hold as the ledger keeps it."""
 
     id: int
     run: int
     district: str
-    state: Literal["open", "released", "discarded", "superseded"]
+    state: HoldState
     created_at: datetime
     hold: Hold
     decided_by: str = ""

@@ -86,6 +86,15 @@ def revert(
         planned = plan(connection, reverted, not_kept)
     with stages.stage("details"):
         keep(Details({}, {}, {}, planned.undo.change_set, None, (), planned.undo.left_alone))
+    _apply(engine, run, planned, stages)
+    left = sum(each.count for each in planned.left_alone.values())
+    log.info("run_closed", run=run.id, district=run.district, outcome=planned.outcome, reverts=reverted.id, left_alone=left)
+    return planned.outcome
+
+
+@database.insisting
+def _apply(engine: Engine, run: SyncRun, planned: Plan, stages: Stages) -> None:
+    """Do what is planned and close the run."""
     moment = datetime.now(UTC)
     with database.writing(engine) as connection:
         with stages.stage("apply"):
@@ -93,9 +102,6 @@ def revert(
             upserter.apply(connection, run.district, run.id, planned.undo.change_set, moment)
             upserter.record_changes(connection, run.district, run.id, planned.undo.change_set, baseline=False)
         ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, (), left_alone=planned.left_alone)
-    left = sum(each.count for each in planned.left_alone.values())
-    log.info("run_closed", run=run.id, district=run.district, outcome=planned.outcome, reverts=reverted.id, left_alone=left)
-    return planned.outcome
 
 
 def _left_alone(keys: pd.DataFrame) -> LeftAlone:

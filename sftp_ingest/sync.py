@@ -182,28 +182,36 @@ def sync(
     )
     with stages.stage("details"):
         keep(details(delivery, planned))
-    moment = datetime.now(UTC)
-    with database.writing(engine) as connection:
-        if preview:
-            would = Preview(planned.outcome, planned.hold)
-            ledger.close(connection, run.id, "previewed", moment, planned.counts, stages.seconds, planned.findings, preview=would)
-            return "previewed"
-        if planned.flowing is not None:
-            with stages.stage("apply"), states.writing(connection):
-                upserter.apply(connection, run.district, run.id, planned.flowing, moment)
-                upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=applied is None)
-                ledger.save_headers(connection, delivery.id, planned.shapes)
-        ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
-        if planned.hold is not None:
-            ledger.open_hold(connection, run, planned.hold, moment)
-        if planned.flowing is not None:
-            known = repeat.as_known(state, applied, delivery, rules)
-            repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
-            states.keep(connection, run.district, State(run.id, rules, repeatable, delivery.received_at, state.touches))
+    if preview:
+        would = Preview(planned.outcome, planned.hold)
+        with database.writing(engine) as connection:
+            ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
+        return "previewed"
+    known = repeat.as_known(state, applied, delivery, rules)
+    repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
+    _apply(engine, run, planned, State(run.id, rules, repeatable, delivery.received_at, state.touches), stages, baseline=applied is None)
     _log(run, planned.outcome, planned.findings, stages)
     return planned.outcome
 
 
+@database.insisting
+def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: Stages, *, baseline: bool) -> None:
+    """Do what is planned and close the run. Done again it is as right as before: what it finds otherwise than planned, the upserter refuses."""
+    moment = datetime.now(UTC)
+    with database.writing(engine) as connection:
+        if planned.flowing is not None:
+            with stages.stage("apply"), states.writing(connection):
+                upserter.apply(connection, run.district, run.id, planned.flowing, moment)
+                upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=baseline)
+                ledger.save_headers(connection, run.delivery, planned.shapes)
+        ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
+        if planned.hold is not None:
+            ledger.open_hold(connection, run, planned.hold, moment)
+        if planned.flowing is not None:
+            states.keep(connection, run.district, state)
+
+
+@database.insisting
 def _repeated(
     engine: Engine, run: SyncRun, delivery: Delivery, applied: Applied, again: repeat.Repeat, stages: Stages, keep: Callable[[Details], None]
 ) -> Outcome:

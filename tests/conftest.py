@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -43,8 +44,15 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database, once of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'sftp-ingest.db'}"
+    with an_empty_database(request, request.param, tmp_path / "sftp-ingest.db") as url:
+        yield url
+
+
+@contextmanager
+def an_empty_database(request: pytest.FixtureRequest, kind: str, path: Path) -> Iterator[str]:
+    """The URL of a database of its own, on SQLite in a file at the path; on PostgreSQL it is gone afterwards."""
+    if kind == "sqlite":
+        yield f"sqlite:///{path}"
         return
     server = request.getfixturevalue("postgres_url")
     name = f"test_{uuid.uuid4().hex}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 import structlog
@@ -22,13 +25,20 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sftp_ingest.errors import ConfigError, StoreError
+from sftp_ingest.errors import CollisionError, ConfigError, StoreError
 
 log = structlog.get_logger()
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BUSY_SECONDS = 60
 """How long a writer waits for another writer of the same SQLite file."""
 
+COLLISIONS = 5
+"""So many times a transaction is done in all, while others are in its way."""
+
+_COLLISION = "40"
 _MIGRATIONS = "sftp_ingest.store:migrations"
 _UPGRADE = "run `sftp-ingest database upgrade`"
 
@@ -51,7 +61,7 @@ _FAULTS = (
     ("23", "a value breaks a rule of its table", False),
     ("28", "the database does not let this user in", False),
     ("3D", "there is no database of this name", False),
-    ("40", "another transaction was in the way", True),
+    (_COLLISION, "another transaction was in the way", True),
     ("42501", "the database does not allow this user to do that", False),
     ("53100", "the disk of the database is full", True),
     ("53", "the database has no room for more work", True),
@@ -115,9 +125,28 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads, and on SQLite waits for no writer. Faults of the database come out as StoreError."""
-    with faults(), engine.execution_options(only_reads=True).begin() as connection:
+    """A transaction that only reads, all of it as it was at one moment, and waits for no writer. Faults of the database come out as StoreError."""
+    options: dict[str, Any] = {"only_reads": True}
+    if engine.dialect.name == "postgresql":  # which else would tell every statement of another moment: one table before a run, the next one after it
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with faults(), engine.execution_options(**options).begin() as connection:
         yield connection
+
+
+def insisting(work: Callable[P, T]) -> Callable[P, T]:
+    """The same function, whose work is all in one transaction: done again, a few times, where another transaction was in the way of it."""
+
+    @wraps(work)
+    def insist(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(1, COLLISIONS):
+            try:
+                return work(*args, **kwargs)
+            except CollisionError as fault:
+                log.warning("transaction_again", attempt=attempt, error=str(fault))
+                time.sleep(0.05 * 2**attempt)
+        return work(*args, **kwargs)
+
+    return insist
 
 
 @contextmanager
@@ -168,7 +197,8 @@ def _told(fault: Exception) -> StoreError:
         name, place = getattr(driver, "sqlite_errorname", ""), None
     for beginning, sentence, transient in _FAULTS:
         if name.startswith(beginning):
-            return StoreError(f"{sentence} ({place or name})", transient=transient)
+            told = f"{sentence} ({place or name})"
+            return CollisionError(told) if beginning == _COLLISION else StoreError(told, transient=transient)
     if isinstance(driver, PoolTimeoutError):
         return StoreError("no connection to the database became free", transient=True)
     if isinstance(driver, psycopg.OperationalError) and not name:
@@ -181,8 +211,11 @@ def _told(fault: Exception) -> StoreError:
 
 
 def upgrade(engine: Engine) -> None:
-    """Brings the schema to this program's version, in one transaction; where it is there already, nothing happens. Raises StoreError if it is newer."""
-    with writing(engine) as connection:
+    """Brings the schema to this program's version, in one transaction; where it is there already, nothing happens.
+
+    Raises StoreError if it is newer, or where what is stored breaks a rule of it; then nothing was changed.
+    """
+    with _rebuilding(engine) as connection:
         before = _revision(connection)
         scripts = _scripts()
         if before == scripts.get_current_head():
@@ -193,6 +226,27 @@ def upgrade(engine: Engine) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     log.info("database_upgraded", before=before, after=scripts.get_current_head())
+
+
+@contextmanager
+def _rebuilding(engine: Engine) -> Iterator[Connection]:
+    """As `writing`. SQLite changes a table by making it anew, and must not miss the old one meanwhile: it looks at all references before the end."""
+    if engine.dialect.name != "sqlite":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with faults(), engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")  # of no effect inside a transaction
+        try:
+            with connection.begin():
+                yield connection
+                broken = Counter((table, parent) for table, _, parent, _ in driver.execute("PRAGMA foreign_key_check"))
+                if broken:
+                    (table, parent), count = broken.most_common(1)[0]
+                    raise StoreError(f"{count:,} rows of {table} name none of {parent}; the tables stay as they are until that is mended")
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
 
 
 def check(engine: Engine) -> None:

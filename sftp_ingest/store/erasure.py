@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, a
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.model import Role
 from sftp_ingest.store import tables
-from sftp_ingest.store.database import erasing, reading
+from sftp_ingest.store.database import erasing, insisting, reading
 
 ROLES: tuple[Role, ...] = get_args(Role)
 ERASED = "(erased)"
@@ -43,6 +43,7 @@ class Marks:
 # ---------------------------------------------------------------- a district
 
 
+@insisting
 def district(engine: Engine, district_id: str) -> dict[str, int]:
     """Deletes every row of the district, in one transaction; table → rows, those of its log-ins as `keys` and `passwords`.
 
@@ -60,8 +61,7 @@ def district(engine: Engine, district_id: str) -> dict[str, int]:
             raise ConfigError(f"run {running} of {district_id} is running; nothing was erased, try again when it has ended")
         mine = select(runs.c.id).where(runs.c.district_id == district_id)
         counts["findings"] = connection.execute(delete(tables.findings).where(tables.findings.c.run_id.in_(mine))).rowcount
-        connection.execute(delete(tables.roster_states).where(tables.roster_states.c.district_id == district_id))
-        for table in (tables.changes, tables.holds, runs, tables.deliveries, *tables.rosters.values()):
+        for table in (tables.roster_states, tables.changes, tables.holds, runs, tables.deliveries, *reversed(tables.rosters.values())):
             counts[table.name] = connection.execute(delete(table).where(table.c.district_id == district_id)).rowcount
         counts["districts"] = connection.execute(delete(districts).where(districts.c.id == district_id)).rowcount
         counts["keys"] = len(known["authorized_keys"].splitlines())
@@ -110,6 +110,7 @@ def marks(engine: Engine, district_id: str, person: str, roles: Collection[str])
     return Marks(person, frozenset(ids), frozenset(name for name in names if name and name.strip()), quoting)
 
 
+@insisting
 def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str]) -> dict[str, int]:
     """Deletes every row that is the person's in one of the roles, or tells of him, in one transaction; table → rows.
 
@@ -136,7 +137,6 @@ def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str
             counts["sections"] = _unnamed(connection, district_id, sections, marks)
             gone(changes, changes.c.district_id == district_id, _numbered(_naming(connection, district_id, sections, marks)))
         gone(changes, changes.c.district_id == district_id, or_(*_entries(district_id, marks.id, roles)))
-        gone(roster["users"], *_is(roster["users"], district_id, sis_id=marks.id), roster["users"].c.role.in_(roles))
         if "student" in roles:
             for name in ("enrollments", "contacts", "attendance"):
                 gone(roster[name], *_is(roster[name], district_id, student_id=marks.id))
@@ -144,6 +144,7 @@ def person(engine: Engine, district_id: str, marks: Marks, roles: Collection[str
             gone(roster["section_teachers"], *_is(roster["section_teachers"], district_id, teacher_id=marks.id))
         if "contact" in roles:
             gone(roster["contacts"], _contact(roster["contacts"], district_id, marks.id))
+        gone(roster["users"], *_is(roster["users"], district_id, sis_id=marks.id), roster["users"].c.role.in_(roles))
     return counts
 
 

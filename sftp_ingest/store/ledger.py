@@ -29,7 +29,7 @@ from sftp_ingest.model import (
     SyncRun,
 )
 from sftp_ingest.store import tables
-from sftp_ingest.store.database import reading, writing
+from sftp_ingest.store.database import insisting, reading, writing
 
 _APPLIED: tuple[Outcome, ...] = ("successful", "unchanged", "on_hold")
 """Outcomes after which the roster is what the delivery says, but for what waits."""
@@ -46,6 +46,7 @@ def check_district_id(district_id: str) -> None:
         raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
 
 
+@insisting
 def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> District:
     """The new district, without password and keys. Raises ConfigError where the id cannot be one, or is taken."""
     check_district_id(district_id)
@@ -71,6 +72,7 @@ def districts(engine: Engine) -> list[District]:
         return [_district(row) for row in connection.execute(select(tables.districts).order_by(tables.districts.c.id)).mappings()]
 
 
+@insisting
 def set_paused(engine: Engine, district_id: str, paused: bool) -> None:
     """Pauses or resumes a district. Raises ConfigError where there is none of this id."""
     with writing(engine) as connection:
@@ -78,6 +80,7 @@ def set_paused(engine: Engine, district_id: str, paused: bool) -> None:
         connection.execute(update(tables.districts).where(tables.districts.c.id == district_id).values(paused=paused))
 
 
+@insisting
 def set_password_hash(engine: Engine, district_id: str, password_hash: str) -> None:
     """Keeps the argon2id hash of a password; an empty one forbids passwords. Raises ConfigError where there is no such district."""
     with writing(engine) as connection:
@@ -85,6 +88,7 @@ def set_password_hash(engine: Engine, district_id: str, password_hash: str) -> N
         connection.execute(update(tables.districts).where(tables.districts.c.id == district_id).values(password_hash=password_hash))
 
 
+@insisting
 def add_key(engine: Engine, district_id: str, key: str) -> None:
     """Lets the holder of an OpenSSH public key line in; a key that is there already stays once. Raises ConfigError where there is no such district."""
     line = key.strip()
@@ -116,6 +120,7 @@ def _district(row: RowMapping) -> District:
 # ---------------------------------------------------------------- deliveries
 
 
+@insisting
 def record(engine: Engine, delivery: Delivery, now: datetime) -> int:
     """The id of the run made for the delivery; recorded twice, it keeps the run it has. Raises ConfigError where there is no such district."""
     with writing(engine) as connection:
@@ -211,6 +216,7 @@ def _delivery(row: RowMapping) -> Delivery:
 # ---------------------------------------------------------------- runs
 
 
+@insisting
 def claim(engine: Engine, claimed_by: str, now: datetime, district: str | None = None, run: int | None = None) -> SyncRun | None:
     """The oldest pending run whose time has come, now running and the caller's alone; None where there is none (of the district or id asked for).
 
@@ -241,6 +247,7 @@ def _free() -> ColumnElement[bool]:
     return and_(runs.c.state == "pending", ~exists().where(other.c.district_id == runs.c.district_id, other.c.state == "running"))
 
 
+@insisting
 def requeue(engine: Engine, run_id: int, not_before: datetime | None) -> None:
     """Gives a running run back, to be claimed again from `not_before` on. Raises StoreError where it is not running."""
     with writing(engine) as connection:
@@ -308,6 +315,7 @@ def runs(engine: Engine, district: str | None = None, limit: int = 50) -> list[S
         return [_run(row) for row in connection.execute(query).mappings()]
 
 
+@insisting
 def forget_attendance(engine: Engine, before: date) -> int:
     """Deletes the attendance of earlier dates, of all districts; how many records that were."""
     table = tables.rosters["attendance"]
@@ -346,6 +354,7 @@ def revertible(engine: Engine, run_id: int) -> SyncRun:
     return found
 
 
+@insisting
 def revert(engine: Engine, run_id: int, now: datetime) -> int:
     """The id of the new run that is to undo a run. Raises RunError where that one cannot be reverted."""
     undone = revertible(engine, run_id)
@@ -455,6 +464,7 @@ def hold_of(engine: Engine, run_id: int) -> HoldRecord | None:
     return _hold(row) if row else None
 
 
+@insisting
 def release(engine: Engine, hold_id: int, by: str, now: datetime) -> int:
     """The id of the new run that may apply what was held, and nothing else. Raises HoldError where the hold is not open."""
     with writing(engine) as connection:
@@ -462,6 +472,7 @@ def release(engine: Engine, hold_id: int, by: str, now: datetime) -> int:
         return _new_run(connection, held["district_id"], held["delivery_id"], now, held["digest"])
 
 
+@insisting
 def discard(engine: Engine, hold_id: int, by: str, now: datetime) -> None:
     """Ends a hold without applying it. Raises HoldError where the hold is not open."""
     with writing(engine) as connection:

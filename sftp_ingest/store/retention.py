@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Engine, delete, select
 
 from sftp_ingest.model import Delivery
 from sftp_ingest.store import ledger, tables
-from sftp_ingest.store.database import erasing, reading
+from sftp_ingest.store.database import erasing, insisting, reading
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ def standings(engine: Engine, district_id: str) -> list[Standing]:
     found = ledger.deliveries(engine, district_id)[::-1]
     applied = ledger.last_applied(engine, district_id)
     with reading(engine) as connection:
-        # Holds first: who releases one makes a run in the same transaction, so that one of the two is seen at any moment.
         held = set(connection.scalars(select(holds.c.delivery_id).where(holds.c.district_id == district_id, holds.c.state == "open")))
         rows = connection.execute(select(runs.c.id, runs.c.delivery_id, runs.c.state).where(runs.c.district_id == district_id).order_by(runs.c.id)).all()
     numbers: dict[str, list[int]] = {}
@@ -45,6 +44,7 @@ def old_changes(engine: Engine, district_id: str, before: datetime) -> bool:
         return connection.scalar(select(tables.changes.c.run_id).where(_of_runs_before(district_id, before)).limit(1)) is not None
 
 
+@insisting
 def forget_changes(engine: Engine, district_id: str, before: datetime) -> int:
     """Deletes the entries of the district's runs that ended earlier; how many that were. The runs themselves, and what they found, stay."""
     with erasing(engine) as connection:

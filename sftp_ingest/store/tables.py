@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
-from sqlalchemy import JSON, Boolean, CheckConstraint, Column, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, Table, Text, cast, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    cast,
+    text,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from sftp_ingest.model import ENTITIES
+from sftp_ingest.findings import Severity
+from sftp_ingest.model import ENTITIES, OPERATIONS, HoldState, Outcome
 
 metadata = MetaData(
     naming_convention={
@@ -47,6 +65,18 @@ _CHECKS = {
     "users": CheckConstraint("role IN ('student', 'teacher', 'staff')", name="role"),
     "section_teachers": CheckConstraint("position BETWEEN 1 AND 10", name="position"),
 }
+_REFERENCES = {
+    "users": {"known_school_id": "schools"},
+    "sections": {"school_id": "schools", "term_id": "terms", "course_id": "courses"},
+    "section_teachers": {"section_id": "sections", "teacher_id": "teachers"},
+    "enrollments": {"section_id": "sections", "student_id": "students"},
+    "contacts": {"student_id": "students"},
+}
+"""Table → column → the entity that it names, within the district. None holds of attendance, which may come before its student is let in, nor of the
+school that an enrollment tells beside its section's."""
+
+# What a member of the district's office has for a school may be a word that names none.
+_KNOWN_SCHOOL = Column("known_school_id", Text, Computed("CASE WHEN role <> 'staff' THEN school_id END", persisted=True))
 
 
 def _roster_table(name: str) -> Table:
@@ -54,20 +84,43 @@ def _roster_table(name: str) -> Table:
     entities = [each for each in ENTITIES.values() if each.table == name]
     key = (*entities[0].fixed, *entities[0].key)
     values = dict.fromkeys(column for each in entities for column in each.values)
+    references = [part for column, entity in _REFERENCES.get(name, {}).items() for part in _reference(column, entity)]
+    # Where a part of the key names another record, the district is that record's: it is looked up once and not twice for every row.
+    own_district = () if any(column in key for column in _REFERENCES.get(name, {})) else (ForeignKey("districts.id"),)
     return Table(
         name,
         metadata,
-        Column("district_id", Text, ForeignKey("districts.id"), primary_key=True),
+        Column("district_id", Text, *own_district, primary_key=True),
         *(Column(column, Text, primary_key=True) for column in key),
-        *(Column(column, _TYPES.get(column, Text)) for column in values),
+        *(Column(column, _TYPES.get(column, Text), nullable=column != "position") for column in values),
         Column("active", Boolean, nullable=False),
         Column("first_seen_run", Integer, nullable=False),
         Column("last_changed_run", Integer, nullable=False),
         Column("deactivated_at", UtcTimestamp),
+        *((_KNOWN_SCHOOL,) if name == "users" else ()),
+        *references,
+        CheckConstraint("active = (deactivated_at IS NULL)", name="active"),
         *((_CHECKS[name],) if name in _CHECKS else ()),
         # Rows live in the primary key itself: they arrive in key order, and an enrollment is little more than its key.
         sqlite_with_rowid=False,
     )
+
+
+def _reference(column: str, entity: str) -> list[Column[str] | ForeignKeyConstraint]:
+    """A foreign key within the district. Of a person his role is part of it, and so a column that says the same in every row."""
+    parent = ENTITIES[entity]
+    here, there, columns = ["district_id"], ["district_id"], []
+    for name, value in parent.fixed.items():
+        columns.append(Column(f"{column.removesuffix('id')}{name}", Text, Computed(f"'{value}'", persisted=True), nullable=False))
+        here.append(columns[-1].name)
+        there.append(name)
+    named = ForeignKeyConstraint([*here, column], [f"{parent.table}.{each}" for each in (*there, *parent.key)])
+    return [*columns, named]
+
+
+def _one_of(column: str, *allowed: str) -> CheckConstraint:
+    """What may stand in a column."""
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, allowed))})", name=column)
 
 
 districts = Table(
@@ -85,7 +138,11 @@ rosters = {name: _roster_table(name) for name in dict.fromkeys(each.table for ea
 """Table name → roster table."""
 
 Index(None, rosters["users"].c.district_id, rosters["users"].c.school_id)
+Index(None, rosters["users"].c.district_id, rosters["users"].c.known_school_id)
 Index(None, rosters["sections"].c.district_id, rosters["sections"].c.school_id)
+Index(None, rosters["sections"].c.district_id, rosters["sections"].c.term_id)
+Index(None, rosters["sections"].c.district_id, rosters["sections"].c.course_id)
+Index(None, rosters["section_teachers"].c.district_id, rosters["section_teachers"].c.teacher_id)
 Index(None, rosters["enrollments"].c.district_id, rosters["enrollments"].c.student_id)
 Index(None, rosters["attendance"].c.district_id, rosters["attendance"].c.date)
 
@@ -101,6 +158,8 @@ deliveries = Table(
     Column("files", JSON, nullable=False),
     Column("headers", JSON(none_as_null=True)),
     Index(None, "district_id", "received_at"),
+    Index(None, "district_id", "id", unique=True),
+    _one_of("origin", "sftp", "folder", "preview"),
 )
 
 sync_runs = Table(
@@ -108,7 +167,7 @@ sync_runs = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("district_id", Text, ForeignKey("districts.id"), nullable=False),
-    Column("delivery_id", Text, ForeignKey("deliveries.id"), nullable=False, index=True),
+    Column("delivery_id", Text, nullable=False, index=True),
     Column("state", Text, nullable=False, index=True),
     Column("created_at", UtcTimestamp, nullable=False),
     Column("started_at", UtcTimestamp),
@@ -122,9 +181,15 @@ sync_runs = Table(
     Column("seconds", JSON, nullable=False),
     Column("error", Text, nullable=False),
     Column("preview", JSON(none_as_null=True)),
-    Column("reverts", Integer, ForeignKey("sync_runs.id")),
+    Column("reverts", Integer),
     Column("left_alone", JSON(none_as_null=True)),
-    Index(None, "district_id", "id"),
+    Index(None, "district_id", "id", unique=True),
+    ForeignKeyConstraint(["district_id", "delivery_id"], ["deliveries.district_id", "deliveries.id"]),
+    ForeignKeyConstraint(["district_id", "reverts"], ["sync_runs.district_id", "sync_runs.id"]),
+    _one_of("state", "pending", "running", "closed"),
+    _one_of("outcome", *get_args(Outcome)),
+    CheckConstraint("(state = 'closed') = (outcome IS NOT NULL) AND (state = 'closed') = (finished_at IS NOT NULL)", name="closed"),
+    CheckConstraint("state <> 'running' OR (started_at IS NOT NULL AND claimed_by IS NOT NULL)", name="claimed"),
     sqlite_autoincrement=True,
 )
 
@@ -136,12 +201,13 @@ roster_states = Table(
     "roster_states",
     metadata,
     Column("district_id", Text, ForeignKey("districts.id"), primary_key=True),
-    Column("run_id", Integer, ForeignKey("sync_runs.id")),
+    Column("run_id", Integer),
     Column("rules", Text, nullable=False),
     Column("repeatable", Boolean, nullable=False),
     Column("read_at", UtcTimestamp),
     Column("touches", Integer, nullable=False),
     Column("touches_known", Integer, nullable=False),
+    ForeignKeyConstraint(["district_id", "run_id"], ["sync_runs.district_id", "sync_runs.id"]),
 )
 
 findings = Table(
@@ -160,15 +226,17 @@ findings = Table(
     Column("cause", Text, nullable=False),
     Column("readings", JSON, nullable=False),
     Column("left_out", JSON, nullable=False),
+    _one_of("severity", *get_args(Severity)),
+    CheckConstraint("count >= 0", name="count"),
 )
 
 holds = Table(
     "holds",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("run_id", Integer, ForeignKey("sync_runs.id"), nullable=False, index=True),
-    Column("district_id", Text, ForeignKey("districts.id"), nullable=False),
-    Column("delivery_id", Text, ForeignKey("deliveries.id"), nullable=False),
+    Column("run_id", Integer, nullable=False, index=True, unique=True),
+    Column("district_id", Text, nullable=False),
+    Column("delivery_id", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", UtcTimestamp, nullable=False),
     Column("digest", Text, nullable=False),
@@ -177,20 +245,26 @@ holds = Table(
     Column("decided_at", UtcTimestamp),
     Column("decided_by", Text, nullable=False),
     Index(None, "district_id", "state"),
+    ForeignKeyConstraint(["district_id", "run_id"], ["sync_runs.district_id", "sync_runs.id"]),
+    ForeignKeyConstraint(["district_id", "delivery_id"], ["deliveries.district_id", "deliveries.id"]),
+    _one_of("state", *get_args(HoldState)),
+    CheckConstraint("(state = 'open') = (decided_at IS NULL)", name="decided"),
     sqlite_autoincrement=True,
 )
 
 changes = Table(
     "changes",
     metadata,
-    Column("run_id", Integer, ForeignKey("sync_runs.id"), primary_key=True),
+    Column("run_id", Integer, primary_key=True),
     Column("sequence", Integer, primary_key=True),
-    Column("district_id", Text, ForeignKey("districts.id"), nullable=False),
+    Column("district_id", Text, nullable=False),
     Column("entity", Text, nullable=False),
     Column("key", JSON, nullable=False),
     Column("operation", Text, nullable=False),
     Column("before", JSON),
     Column("after", JSON),
+    ForeignKeyConstraint(["district_id", "run_id"], ["sync_runs.district_id", "sync_runs.id"]),
+    _one_of("operation", *OPERATIONS, "baseline"),
 )
 
 record = cast(changes.c.key, Text)

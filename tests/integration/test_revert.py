@@ -19,7 +19,7 @@ from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import IngestError, RunError, StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, DeliveredFile, Details, LeftAlone, Roster, SyncRun
 from sftp_ingest.store import changes, database, ledger, rosters, tables, upserter
-from tests.integration.test_store import LATER, NOW, SNAPSHOT, add, change_set, claimed, close, current, delivery, held
+from tests.integration.test_store import LATER, NOW, SNAPSHOT, add, change_set, claimed, close, current, delivery, ground, held
 from tests.unit.districts import Files, planned
 from tests.unit.test_laws import districts
 
@@ -68,6 +68,7 @@ def enrolled(section: str, student: str, operation: str = "created", **values: s
 
 def test_every_kind_of_change_is_put_back(engine: Engine) -> None:
     add(engine, "acme")
+    ground(engine, schools="AB", teachers="t", sections="a")
     ext = '{"b": "Žé\\n",\t"a":1.0}'
     done(
         engine,
@@ -107,6 +108,7 @@ def test_every_kind_of_change_is_put_back(engine: Engine) -> None:
 
 def test_a_move_between_sections_is_moved_back_with_the_schools_of_all_three(engine: Engine) -> None:
     add(engine, "acme")
+    ground(engine, sections="abcd", students="12")
     done(engine, change_set(enrollments=[enrolled("a", "1", school_id="A"), enrolled("b", "1", school_id="X"), enrolled("c", "2", school_id="A")]))
     done(engine, change_set(enrollments=[enrolled("b", "1", "deactivated")]))
     before = whole(engine)
@@ -311,6 +313,7 @@ def test_the_details_have_what_was_put_back_and_what_was_left_alone(engine: Engi
 
 def test_the_changes_of_one_record_are_found_by_its_key(engine: Engine) -> None:
     add(engine, "acme", "bond")
+    ground(engine, sections="a")
     odd = 'Ž "1",'
     first = done(engine, change_set(students=[person(odd), person("2")], enrollments=[enrolled("a", odd)]))
     second = done(engine, change_set(students=[person(odd, "deactivated")]))

@@ -34,6 +34,9 @@ SNAPSHOT = {name: entity for name, entity in ENTITIES.items() if not entity.incr
 AWKWARD = ["O'Brien", 'the "Ace"', "a,b", "two\nlines", "cr\rlf\r\n", "\\N", "\\.", "a\n\\.\nb", " spaced ", "Žofie 李 🎒", "NULL", "N/A", "t", "%s :x ?"]
 
 
+RUNNING = {"state": "running", "started_at": NOW, "claimed_by": "other"}
+
+
 def pending_count(engine: Engine) -> int:
     """How many runs wait to be claimed."""
     return sum(run.state == "pending" for run in ledger.runs(engine, limit=100_000))
@@ -87,6 +90,12 @@ def change_set(**changes: list[dict[str, str]]) -> ChangeSet:
 def apply(engine: Engine, changes: ChangeSet, district: str = "acme", run: int = 1, now: datetime = NOW) -> None:
     with database.writing(engine) as connection:
         upserter.apply(connection, district, run, changes, now)
+
+
+def ground(engine: Engine, district: str = "acme", **ids: str) -> None:
+    """Records that others refer to: of each entity one for every letter."""
+    rows = {name: [{"operation": "created", ENTITIES[name].key[0]: each} for each in letters] for name, letters in ids.items()}
+    apply(engine, change_set(**rows), district)
 
 
 def current(engine: Engine, entity: str, district: str = "acme") -> dict[tuple[str, ...], dict[str, Any]]:
@@ -373,7 +382,7 @@ def test_who_claims_while_another_claim_of_the_district_is_being_written_waits_a
     with ThreadPoolExecutor(1) as other:
         with database.writing(engine) as connection:
             connection.execute(select(row).where(row == "acme").with_for_update(key_share=True))
-            connection.execute(update(tables.sync_runs).where(tables.sync_runs.c.id == first).values(state="running"))
+            connection.execute(update(tables.sync_runs).where(tables.sync_runs.c.id == first).values(RUNNING))
             waiting = other.submit(ledger.claim, engine, "me", NOW, run=second)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.3)
@@ -385,7 +394,7 @@ def test_the_database_itself_refuses_a_second_running_run(engine: Engine) -> Non
     claimed(engine, delivery())
     ledger.record(engine, delivery(name="d2"), NOW)
     with pytest.raises(StoreError, match="someone else"), database.writing(engine) as connection:
-        connection.execute(update(tables.sync_runs).values(state="running"))
+        connection.execute(update(tables.sync_runs).values(RUNNING))
 
 
 def test_a_run_given_back_waits_for_its_time(engine: Engine) -> None:
@@ -553,7 +562,8 @@ def test_every_value_of_every_entity_comes_back_as_it_was_written(engine: Engine
         for number, row in enumerate(rows[name]):
             row.update({c: f'{{ "b": "{number}",\t"a":1.0, "b": "Žé\\u00e9\\n" }}' for c in ("ext", "school_ids", "other_phones") if c in entity.values})
             row.update({"position": str(number % 10 + 1)} if "position" in entity.values else {})
-        rows[name].append({"operation": "created", **dict.fromkeys(entity.key, "only its key")})
+            row.update({c: f"{AWKWARD[number]}#{number}" for c in ("school_id", "term_id", "course_id") if c in entity.values})
+        rows[name].append({"operation": "created", **dict.fromkeys(entity.key, "only its key"), "position": "1"})
     apply(engine, change_set(**rows))
     with database.reading(engine) as connection:
         roster = rosters.current(connection, "acme")
@@ -591,6 +601,7 @@ def test_absence_is_null_in_the_tables(engine: Engine) -> None:
 
 def test_a_record_goes_through_its_whole_life(engine: Engine) -> None:
     add(engine, "acme")
+    ground(engine, schools="AB")
     ada = {"sis_id": "1", "first_name": "Ada", "school_id": "A", "email": "ada@x"}
     apply(engine, change_set(students=[{"operation": "created", **ada}]), run=1)
     assert stamps(engine, "users", sis_id="1") == (True, 1, 1, None)
@@ -623,6 +634,7 @@ def test_students_teachers_and_staff_of_one_id_are_three_people(engine: Engine) 
 
 def test_a_moved_enrollment_leaves_its_old_place_and_takes_a_new_or_a_former_one(engine: Engine) -> None:
     add(engine, "acme")
+    ground(engine, sections="abcde", students="123")
     places = [("a", "1"), ("b", "2"), ("c", "2")]
     apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": p, "school_id": "A"} for s, p in places]))
     apply(engine, change_set(enrollments=[{"operation": "deactivated", "section_id": "c", "student_id": "2"}]), run=2)
@@ -641,6 +653,7 @@ def test_a_moved_enrollment_leaves_its_old_place_and_takes_a_new_or_a_former_one
 
 def test_a_student_may_move_into_the_place_that_another_move_of_theirs_leaves(engine: Engine) -> None:
     add(engine, "acme")
+    ground(engine, sections="abc", students="1")
     apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": "1"} for s in "ab"]))
     chain = [{"operation": "moved", "section_id": new, "student_id": "1", "from_section_id": old} for old, new in ("ab", "bc")]
     apply(engine, change_set(enrollments=chain), run=2)
@@ -661,6 +674,7 @@ def test_a_student_may_move_into_the_place_that_another_move_of_theirs_leaves(en
 )
 def test_a_roster_that_changed_under_the_run_stays_as_it_is(engine: Engine, changes: Mapping[str, Any]) -> None:
     add(engine, "acme")
+    ground(engine, sections="ab", students="2")
     apply(engine, change_set(students=[{"operation": "created", "sis_id": each} for each in ("1", "gone")]))
     apply(engine, change_set(students=[{"operation": "deactivated", "sis_id": "gone"}]))
     apply(engine, change_set(enrollments=[{"operation": "created", "section_id": s, "student_id": "2"} for s in "ab"]))
@@ -699,6 +713,7 @@ def test_districts_with_the_same_ids_do_not_touch_each_other(engine: Engine) -> 
     person = {"operation": "created", "sis_id": "1"}
     enrolled = {"operation": "created", "section_id": "a", "student_id": "1"}
     for name in ("acme", "bond"):
+        ground(engine, name, sections="ab")
         apply(engine, change_set(students=[{**person, "first_name": name}], enrollments=[enrolled]), district=name)
     bond = [current(engine, name, "bond") for name in SNAPSHOT]
     moved = {"operation": "moved", "section_id": "b", "student_id": "1", "from_section_id": "a"}

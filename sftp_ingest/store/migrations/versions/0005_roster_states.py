@@ -6,7 +6,7 @@ from alembic import op
 from sftp_ingest.store import states
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("touches_known", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("district_id", name=op.f("pk_roster_states")),
         sa.ForeignKeyConstraint(["district_id"], ["districts.id"], name=op.f("fk_roster_states_district_id_districts")),
-        sa.ForeignKeyConstraint(["run_id"], ["sync_runs.id"], name=op.f("fk_roster_states_run_id_sync_runs")),
+        sa.ForeignKeyConstraint(["district_id", "run_id"], ["sync_runs.district_id", "sync_runs.id"], name=op.f("fk_roster_states_district_id_sync_runs")),
     )
     op.execute("INSERT INTO roster_states (district_id, rules, repeatable, touches, touches_known) SELECT id, '', FALSE, 0, 0 FROM districts")
     states.notice(op.get_bind())
