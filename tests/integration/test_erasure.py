@@ -156,7 +156,7 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
         await listener.drain(0)
 
     asyncio.run(go())
-    assert house.rows() == {"districts": 1}
+    assert house.rows() == {"districts": 1, "roster_states": 1}
     assert erasure.district(config, house.engine, "acme", NOW).rows["districts"] == 1
 
 
