@@ -231,7 +231,10 @@ class Runner:
         return True
 
     def _reap(self) -> None:
-        """Take leave of ended processes; a run whose process died without closing it is given back, or has failed once too often."""
+        """Take leave of ended processes; a run whose process died without closing it is given back, or has failed once too often.
+
+        Of one that was closed and whose process died before it told the district, it is told here.
+        """
         for run_id, process in list(self._processes.items()):
             if process.is_alive():
                 continue
@@ -240,6 +243,8 @@ class Runner:
             run = ledger.run(self._engine, run_id)
             if run is not None and run.state == "running":
                 self._give_back(run, f"its process ended with {process.exitcode}")
+            elif run is not None and run.state == "closed" and process.exitcode:
+                _tell_district(self._config, self._engine, run_id)
 
     def _take_up(self, age: timedelta) -> None:
         """Give back the runs, begun at least so long ago, whose process is no more: their district's lock is free."""

@@ -169,6 +169,11 @@ class Home:
         self._daemon.wait(PATIENCE_SECONDS)
         self._daemon = None
 
+    def run_process(self) -> int | None:
+        """The process of the run that the daemon has in progress: the child of the daemon's fork server."""
+        assert self._daemon is not None
+        return next((run for child in _children(self._daemon.pid) for run in _children(child)), None)
+
     def close(self) -> None:
         """Leave nothing running."""
         if self._daemon is not None:
@@ -240,10 +245,25 @@ class Home:
 
     def roster(self, district: str) -> dict[str, list[str]]:
         """Every row of every roster table, inactive ones too, without run numbers and times: what two homes must agree in."""
-        return {
-            table: sorted(repr({key: value for key, value in row.items() if key not in _NOT_COMPARED}) for row in self.records(table, district, active=None))
-            for table in tables.rosters
-        }
+        return self.standing(district)[0]
+
+    def standing(self, district: str) -> tuple[dict[str, list[str]], list[str]]:
+        """The roster and the states of all runs, oldest first, as they are at one moment."""
+        roster, runs = {}, tables.sync_runs
+        with database.reading(self.engine) as connection:
+            for name, table in tables.rosters.items():
+                compared = [column for column in table.columns if column.name not in _NOT_COMPARED]
+                rows = connection.execute(select(*compared).where(table.c.district_id == district)).mappings()
+                roster[name] = sorted(repr(dict(row)) for row in rows)
+            states = connection.scalars(select(runs.c.state).where(runs.c.district_id == district).order_by(runs.c.id)).all()
+        return roster, list(states)
+
+
+def _children(process: int) -> list[int]:
+    """The processes that a process has started and that are still there."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for task in Path(f"/proc/{process}/task").iterdir() for child in (task / "children").read_text(encoding="ascii").split()]
+    return []
 
 
 def _made(folder: Path) -> Path:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +30,10 @@ DISTRICT = "springfield"
 STUDENTS = 3000
 KILLS = 4
 """So many kills are spread over the time that the run takes when nobody kills it."""
+
+KILLS_OF_APPLY = 20
+KILLS_OF_ONE_RUN = 7
+"""Then it may end, and the next delivery comes."""
 
 Rosters = list[dict[str, list[str]]]
 
@@ -111,6 +120,87 @@ def test_a_daemon_killed_again_and_again_during_a_run_comes_to_the_same_end(home
     home.wait_for_runs(2, DISTRICT)
     assert home.roster(DISTRICT) == uninterrupted[1]
     assert_applied_once(home, 2)
+    assert home.stop() == 0
+
+
+def test_a_run_killed_at_twenty_random_instants_of_apply_leaves_the_old_roster_or_the_new_one_and_is_taken_up(
+    home: Home, nights: list[Path], uninterrupted: Rosters
+) -> None:
+    home.serve()
+    home.push(nights[0], DISTRICT)
+    home.wait_for_runs(1, DISTRICT)
+    assert home.roster(DISTRICT) == uninterrupted[0]
+    kills, late, deliveries = 0, 0, 1
+    while kills < KILLS_OF_APPLY:
+        old = home.roster(DISTRICT)
+        home.push(nights[deliveries % 2], DISTRICT)
+        deliveries += 1
+        run = eventually(lambda: home.runs(DISTRICT)[deliveries - 1 :], "the run")[0]  # noqa: B023 - asked here and now
+        seen = []
+        for _ in range(min(KILLS_OF_ONE_RUN, KILLS_OF_APPLY - kills)):
+            if not killed_in_apply(home, run.id):
+                break
+            seen.append(home.standing(DISTRICT))
+            kills += 1
+        assert home.wait_for_runs(deliveries, DISTRICT).id == run.id
+        new = home.roster(DISTRICT)
+        assert new != old
+        for roster, states in seen:
+            assert roster == (new if states[-1] == "closed" else old)
+        late += sum(states[-1] == "closed" for _, states in seen)
+        if deliveries == 2:
+            assert new == uninterrupted[1]
+    assert late < kills
+    assert_applied_once(home, deliveries)
+    assert home.stop() == 0
+
+
+def killed_in_apply(home: Home, run: int) -> bool:
+    """Whether the run's process was killed at a random instant after it had begun to write; false where it had ended before."""
+    details = home.folder / "data" / "reports" / DISTRICT / f"run-{run}.zip"  # what a run keeps right before it writes
+    usual = home.runs(DISTRICT)[-2].seconds["apply"]
+
+    def begun() -> bool:
+        return details.exists() or home.runs(DISTRICT)[-1].state == "closed"
+
+    eventually(begun, "the run to write")
+    process = home.run_process()
+    if process is None or not details.exists():
+        return False
+    details.unlink()
+    time.sleep(random.uniform(0, usual))
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    eventually(lambda: home.run_process() != process, "the process to be gone")
+    return True
+
+
+def test_a_revert_killed_in_the_middle_is_taken_up_by_the_daemon(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    for night in nights:
+        home.json("sync", DISTRICT, str(night))
+    after = home.roster(DISTRICT)
+    assert after == uninterrupted[1]
+    (undone,) = home.runs(DISTRICT)[1:]
+    asked = subprocess.Popen([sys.executable, "-m", "sftp_ingest", "runs", "revert", str(undone.id)], cwd=home.folder, stdout=subprocess.DEVNULL)
+    try:
+        eventually(lambda: running(home), "the revert to begin")
+    finally:
+        asked.kill()
+    asked.wait()
+    run = home.runs(DISTRICT)[-1]
+    assert (run.state, run.reverts) == ("running", undone.id)
+    assert home.roster(DISTRICT) == after
+
+    home.serve()
+    again = home.wait_for_runs(3, DISTRICT)
+    assert (again.id, again.reverts, again.outcome, again.attempts) == (run.id, undone.id, "successful", 2)
+    reverted = home.roster(DISTRICT)
+    assert reverted != after
+    for table, rows in uninterrupted[0].items():
+        assert set(rows) <= set(reverted[table])
+        assert all("'active': False" in row for row in set(reverted[table]) - set(rows))
     assert home.stop() == 0
 
 
