@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import causes, drift, files, lines
+from sftp_ingest.roster import astray, drift, files, lines
 from sftp_ingest.roster.arrow import TEXT, array_of, side_by_side
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
@@ -173,7 +173,7 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     if len(text.unreadable):
         file.find("bytes_unreadable", at=text.unreadable)
     if any(each.code == "header_unknown" for each in file.findings):
-        file.findings = causes.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
+        file.findings = astray.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
     if refuses(file.findings):
         return None
     named = max((position for position, name in enumerate(names, 1) if name), default=0)
@@ -272,7 +272,7 @@ def _cells(line: str) -> list[str]:
         return line.split(",")
 
 
-def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[causes.Stray]:
+def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[astray.Stray]:
     """The columns that are not read although they have a name, with cells of the first rows."""
     rows = [row for row in map(_cells, body.decode("utf-8", errors="replace").split("\n")) if len(row) == len(header.cells)]
     strays = []
@@ -280,7 +280,7 @@ def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[cau
         if names[position].startswith("\0") and normalised(sent) not in ("", *names):
             sides = (names[:position][::-1], names[position + 1 :])
             before, after = (next((name for name in side if not name.startswith("\0")), "") for side in sides)
-            strays.append(causes.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
+            strays.append(astray.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
     return strays
 
 
