@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -58,11 +59,12 @@ class Case:
 
 @dataclass
 class Row:
-    """A case on one of its nights, with the figures of every turn; without any, it did not run at this size."""
+    """A case on one of its nights, with the figures of every turn; without any, it did not run at this size, or came to no end."""
 
     case: Case
     night: str
     figures: list[Figure] = field(default_factory=list)
+    out_of_memory: bool = False
 
     def median(self, of: str) -> float:
         """The median over the turns of one of a figure's numbers."""
@@ -75,14 +77,28 @@ class Row:
 
 
 def take_turns(cases: Sequence[Case], size: str, rounds: int, progress: Callable[[str], None]) -> list[Row]:
-    """Every case once a round, each round beginning with another one, so that none is always first or always after the same."""
+    """Every case once a round, each round beginning with another one, so that none is always first or always after the same.
+
+    A peer that the kernel ends because the machine has no more memory has no further turn; anything else that fails ends the benchmark.
+    """
     rows: dict[tuple[str, str], dict[str, Row]] = {(each.group, each.name): {} for each in cases}
     ready = [each for each in cases if size in each.sizes]
     for number in range(rounds):
         first = number * len(ready) // rounds
         for case in (*ready[first:], *ready[:first]):
-            for night, figure in case.turn(number).items():
-                rows[case.group, case.name].setdefault(night, Row(case, night)).figures.append(figure)
+            told = rows[case.group, case.name]
+            if any(each.out_of_memory for each in told.values()):
+                continue
+            try:
+                figures = case.turn(number)
+            except OutOfMemory:
+                if case.kind != "peer":
+                    raise
+                told[""] = Row(case, "", out_of_memory=True)
+                progress(f"round {number + 1}  {case.group:24}{case.name:40}out of memory")
+                continue
+            for night, figure in figures.items():
+                told.setdefault(night, Row(case, night)).figures.append(figure)
                 progress(f"round {number + 1}  {case.group:24}{case.name:40}{night:12}{figure.seconds:8.2f} s")
     for case in cases:
         if not rows[case.group, case.name]:
@@ -90,8 +106,12 @@ def take_turns(cases: Sequence[Case], size: str, rounds: int, progress: Callable
     return [row for nights in rows.values() for row in nights.values()]
 
 
+class OutOfMemory(SystemExit):
+    """The kernel ended a contender, which it does where the machine has no more memory."""
+
+
 def run(python: str, module: str, contender: str, environment: Mapping[str, str] | None = None, **arguments: str) -> Figure:
-    """One contender's work in a fresh process. Ends the benchmark where it fails."""
+    """One contender's work in a fresh process. Ends the benchmark where it fails; raises OutOfMemory where the kernel killed it."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begun = time.perf_counter()
         process = subprocess.Popen(
@@ -111,6 +131,8 @@ def run(python: str, module: str, contender: str, environment: Mapping[str, str]
         sampler.join()
         out.seek(0)
         err.seek(0)
+        if code == -signal.SIGKILL:
+            raise OutOfMemory(f"{contender} was killed by the kernel")
         if code:
             raise SystemExit(f"{contender} ended with {code}:\n{err.read()[-3000:].decode(errors='replace')}")
         told = json.loads(out.read().splitlines()[-1])

@@ -29,7 +29,7 @@ def told(rows: Sequence[Row], size: str, students: int, rounds: int, night_rows:
 def _contender(row: Row, bases: Mapping[tuple[str, str], Row]) -> dict[str, Any]:
     found: dict[str, Any] = {"group": row.case.group, "kind": row.case.kind, "name": row.case.name, "night": row.night}
     if not row.figures:
-        return found | {"left_out": f"limited to {row.case.sizes[-1]}"}
+        return found | {"left_out": "out of memory" if row.out_of_memory else f"limited to {row.case.sizes[-1]}"}
     parse = bases.get((row.case.group, "parse")) or bases.get(("files alone", "parse"))
     load = bases.get((row.case.group, "load"))
     of = {name: row.median(name) for name in ("seconds", "wall", "process", "tree")}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
@@ -18,6 +20,10 @@ PATH_VARIABLE = "SFTP_INGEST_CONFIG"
 DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
 MOST_PORT = 65535
 MOST_NIGHTS = 36_500
+AT_LEAST_ONE = (
+    *("workers", "attempts", "_nights", "ban_score"),
+    *("sessions_per_district", "sessions_per_address", "handles_per_session", "home_files"),
+)
 FORMATS = ("auto", "clever", "oneroster")
 
 T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
@@ -25,14 +31,29 @@ T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
 
 @dataclass(frozen=True)
 class Server:
-    """[server]: where the SFTP server listens, and how patient it is (seconds)."""
+    """[server]: where the SFTP server listens, whom it listens to, and how patient it is (seconds)."""
 
     host: str = "0.0.0.0"  # noqa: S104 -- a server for districts is meant to be reached
     port: int = 2222
-    host_key: str = "host_key"
+    host_key: tuple[str, ...] = ("host_key", "host_key_rsa")
+    post_quantum_only: bool = False
     login_seconds: float = 30
     grace_seconds: float = 30
     idle_seconds: float = 600
+    user_authorities: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    startups: str = "50:30:200"
+    sessions_per_district: int = 50
+    sessions_per_address: int = 200
+    handles_per_session: int = 128
+    file_bytes: int = 10 << 30
+    home_bytes: int = 50 << 30
+    home_files: int = 10_000
+    reserve_bytes: int = 512 << 20
+    ban_score: float = 30
+    ban_seconds: float = 60
+    ban_most_seconds: float = 86_400
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,7 @@ class Settings:
     overdue_hours   how long after the last delivery a district counts as overdue
     keep_sensitive  sensitive columns to store (home_language, frl_status, …); all others are dropped when read
     format          the format of its files, or "auto": they are told apart by their names
+    networks        where the district may log in from, such as "192.0.2.0/24"; from anywhere where there is none
     contract        a folder with rules of its own, laid over the format's; relative to the configuration
     keep_nights     for how many nights a sealed delivery is kept, with the details of its runs
     keep_changes_nights  for how many nights it is kept what each run changed; what is no longer kept cannot be undone by run
@@ -66,6 +88,7 @@ class Settings:
     overdue_hours: float = 26
     keep_sensitive: tuple[str, ...] = ()
     format: str = "auto"
+    networks: tuple[str, ...] = ()
     contract: str = ""
     keep_nights: int = 14
     keep_changes_nights: int = 180
@@ -107,9 +130,9 @@ class Config:
         return self.data / "locks"
 
     @property
-    def host_key(self) -> Path:
-        """The server's private host key."""
-        return self.file.parent / self.server.host_key
+    def host_keys(self) -> tuple[Path, ...]:
+        """The server's private host keys."""
+        return tuple(self.file.parent / each for each in self.server.host_key)
 
     def settings(self, district: str) -> Settings:
         """The district's own settings, or the defaults."""
@@ -206,7 +229,13 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
-        least = 1 if key.endswith(("workers", "attempts", "_nights")) else 0
+        least = (
+            1
+            if key.endswith(
+                ("workers", "attempts", "_nights", "ban_score", "handles_per_session", "home_files", "sessions_per_district", "sessions_per_address")
+            )
+            else 0
+        )
         if value < least:
             raise ConfigError(f"{key} must not be below {least}")
         if key.endswith("_nights") and value > MOST_NIGHTS:
@@ -217,9 +246,30 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
             raise ConfigError(f"{key} must not be above 1: it is a share, 0.10 means 10 %")
         return kind(value)
     if kind is str:
+        if key == "server.startups" and not _is_startups(value):
+            raise ConfigError(f'{key} must be three whole numbers, as in "50:30:200": from how many on, what share is dropped, and the most')
         if isinstance(value, str) and (value or key.endswith(".contract")):
             return value
         raise ConfigError(f"{key} must be text")
+    if isinstance(value, str) and key.endswith(".host_key"):  # there was but one until there were two
+        value = [value]
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ConfigError(f"{key} must be a list of texts")
-    return tuple(each.lower() for each in value)
+    if key.endswith((".networks", ".trusted", ".proxies")):
+        _check_networks(value, key)
+    if key.endswith(".host_key") and not (value and all(value)):
+        raise ConfigError(f"{key} must name a file")
+    return tuple(each.lower() if key.endswith(".keep_sensitive") else each for each in value)
+
+
+def _is_startups(value: Any) -> bool:
+    found = re.fullmatch(r"(\d{1,6}):(\d{1,3}):(\d{1,6})", value) if isinstance(value, str) else None
+    return found is not None and int(found[1]) < int(found[3]) and int(found[2]) <= 100
+
+
+def _check_networks(value: list[str], key: str) -> None:
+    for each in value:
+        try:
+            ip_network(each, strict=False)
+        except ValueError as fault:
+            raise ConfigError(f"{key} must be a list of networks, such as 192.0.2.0/24, or of addresses") from fault

@@ -23,7 +23,7 @@ from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, DeliveryError, StoreError
 from sftp_ingest.findings import refuses
 from sftp_ingest.intake import inbox, kept
-from sftp_ingest.intake.server import sessions_lock
+from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import files, lines
 from sftp_ingest.runner import district_lock

@@ -159,6 +159,12 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
         "A spreadsheet turned a range of grades into a date",
         "Export the file again without opening it in a spreadsheet: 6-8 became 8-Jun, and was read as 6-8.",
     ),
+    Code(
+        "date_unreadable",
+        "warn",
+        "A date cannot be read",
+        "Write dates as 2014-08-31 or 8/31/2014; the cell was read as blank. A birth date lies in the past, and not 120 years ago.",
+    ),
     Code("value_malformed", "warn", "A value does not look as the column's values do", "Check the value; it was kept as sent."),
     Code("check_failed", "warn", "A check of the district's own failed", "Correct the cells; the check itself says whether their rows are left out."),
     Code(
@@ -188,7 +194,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("student_unknown", "reject", "A row refers to a student who was not sent", "Add the student, or remove the enrollment."),
     Code("section_unknown", "reject", "A row refers to a section that was not sent", "Add the section, or remove the enrollment."),
     Code("teacher_unknown", "reject", "A section's teacher was not sent", "Add the teacher, or correct the id."),
-    Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person , or remove the row."),
+    Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person, or remove the row."),
     Code(
         "coteacher_unknown",
         "warn",

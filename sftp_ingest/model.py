@@ -378,7 +378,8 @@ class Details:
 
     By file, as the contract spells it: how many `rows` it has, how many of them were `left_out`, and those rows as they were sent
     (`rejected`, the first of them only, with what is wrong appended). `done` is what is applied, `waiting` what a hold keeps back.
-    `left_alone` has the keys of records that a revert did not touch, by entity.
+    `left_alone` has the keys of records that a revert did not touch, by entity. Where all of it is as in another run, that is `same_as`,
+    and nothing else is told.
     """
 
     rows: Mapping[str, int]
@@ -388,6 +389,7 @@ class Details:
     waiting: ChangeSet | None
     findings: tuple[Finding, ...]
     left_alone: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    same_as: int | None = None
 
 
 # ---------------------------------------------------------------- what was done

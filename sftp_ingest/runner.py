@@ -90,8 +90,12 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
 
 def _keep(config: Config, run: SyncRun, details: Details) -> None:
     """Keep the run's details until they are told. They are not worth a night: where the disk is full, the roster comes first."""
+    path = archive.place(config.reports, run.district, run.id)
     try:
-        archive.write(details, archive.place(config.reports, run.district, run.id))
+        if details.same_as is None:
+            archive.write(details, path)
+        else:
+            archive.link(archive.place(config.reports, run.district, details.same_as), path)
     except OSError as fault:
         log.error("details_not_kept", run=run.id, district=run.district, error=fault.strerror)
 

@@ -116,7 +116,7 @@ class Sweeps:
         if settled is None:
             state = inbox.state(home)
             return state.last_activity + quiet - now if state.files or state.uploading else None
-        previous = ledger.last_delivery(self._engine, district, preview=origin == "preview")
+        previous = ledger.last_delivery(self._engine, district, origin)  # what an operator synced from a folder does not make the home new
         if previous is not None and previous.signature == settled.signature:
             return None
         try:

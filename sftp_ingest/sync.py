@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,12 +13,15 @@ import pandas as pd
 import structlog
 from sqlalchemy import Engine
 
+from sftp_ingest import repeat
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, derive, diff, drift, files, fixit, formats, holds, loader, overlay, references, validator
-from sftp_ingest.store import database, ledger, rosters, upserter
+from sftp_ingest.roster import arrow, contract, delta, derive, diff, drift, files, fixit, formats, holds, loader, overlay, references, validator
+from sftp_ingest.store import database, ledger, rosters, states, upserter
+from sftp_ingest.store.ledger import Applied
+from sftp_ingest.store.states import State
 
 log = structlog.get_logger()
 
@@ -64,6 +67,8 @@ class Plan:
     rows: Mapping[str, int]
     rejections: Mapping[str, Rejections]
     waiting: ChangeSet | None = None
+    lasting: bool = False
+    """Whether the files tell the whole roster, so that told once more, they change nothing."""
 
 
 def plan(
@@ -116,7 +121,14 @@ def plan(
         rows=rows,
         rejections=verdict.rejections,
         waiting=review.waiting,
+        lasting=review.hold is None and _tells_all(verdict, assembled.roster),
     )
+
+
+def _tells_all(verdict: Verdict, wanted: Roster) -> bool:
+    """Whether nothing was told in changes, as OneRoster's deltas are, or in additions, as attendance is."""
+    changes = any(len(verdict.aside[name]) for name in (delta.DELTA, delta.ENDED) if name in verdict.aside)
+    return not changes and not any(len(frame) for name, frame in wanted.entities.items() if ENTITIES[name].incremental)
 
 
 def details(delivery: Delivery, planned: Plan) -> Details:
@@ -146,17 +158,24 @@ def sync(
     applied = ledger.last_applied(engine, run.district)
     stages = Stages(progress or (lambda stage: None))
     preview = delivery.origin == "preview"
-    if not preview and applied is not None and applied[0].received_at > delivery.received_at:
+    if not preview and applied is not None and applied.delivery.received_at > delivery.received_at:
         with database.writing(engine) as connection:
             ledger.close(connection, run.id, "superseded", datetime.now(UTC), {}, {}, ())
         return "superseded"
+    rules = repeat.fingerprint(delivery, settings)
+    if not preview and applied is not None:
+        with stages.stage("repeat"):
+            again = repeat.of(engine, run, delivery, applied, rules)
+        if again is not None:
+            return _repeated(engine, run, delivery, applied, again, stages, keep)
     with stages.stage("roster"), database.reading(engine) as connection:
+        state = states.of(connection, run.district)
         now = rosters.current(connection, run.district)
     planned = plan(
         delivery,
         settings,
         now,
-        before=applied[1] if applied else None,
+        before=applied.shapes if applied else None,
         attendance=partial(attendance_held, engine, run.district),
         approved=run.approved_digest,
         stages=stages,
@@ -168,26 +187,47 @@ def sync(
         with database.writing(engine) as connection:
             ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
         return "previewed"
-    _apply(engine, run, planned, stages, baseline=applied is None)
-    log.info(
-        "run_closed", run=run.id, district=run.district, outcome=planned.outcome, findings=len(planned.findings), seconds=round(sum(stages.seconds.values()), 2)
-    )
+    known = repeat.as_known(state, applied, delivery, rules)
+    repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
+    _apply(engine, run, planned, State(run.id, rules, repeatable, delivery.received_at, state.touches), stages, baseline=applied is None)
+    _log(run, planned.outcome, planned.findings, stages)
     return planned.outcome
 
 
 @database.insisting
-def _apply(engine: Engine, run: SyncRun, planned: Plan, stages: Stages, *, baseline: bool) -> None:
+def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: Stages, *, baseline: bool) -> None:
     """Do what is planned and close the run. Done again it is as right as before: what it finds otherwise than planned, the upserter refuses."""
     moment = datetime.now(UTC)
     with database.writing(engine) as connection:
         if planned.flowing is not None:
-            with stages.stage("apply"):
+            with stages.stage("apply"), states.writing(connection):
                 upserter.apply(connection, run.district, run.id, planned.flowing, moment)
                 upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=baseline)
                 ledger.save_headers(connection, run.delivery, planned.shapes)
         ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
         if planned.hold is not None:
             ledger.open_hold(connection, run, planned.hold, moment)
+        if planned.flowing is not None:
+            states.keep(connection, run.district, state)
+
+
+@database.insisting
+def _repeated(
+    engine: Engine, run: SyncRun, delivery: Delivery, applied: Applied, again: repeat.Repeat, stages: Stages, keep: Callable[[Details], None]
+) -> Outcome:
+    """Close the run of a delivery that says nothing new."""
+    with stages.stage("details"):
+        keep(again.details)
+    with database.writing(engine) as connection:
+        ledger.save_headers(connection, delivery.id, applied.shapes)
+        ledger.close(connection, run.id, "unchanged", datetime.now(UTC), again.counts, stages.seconds, again.findings)
+        states.keep(connection, run.district, replace(again.state, run=run.id))
+    _log(run, "unchanged", again.findings, stages)
+    return "unchanged"
+
+
+def _log(run: SyncRun, outcome: Outcome, findings: Sequence[Finding], stages: Stages) -> None:
+    log.info("run_closed", run=run.id, district=run.district, outcome=outcome, findings=len(findings), seconds=round(sum(stages.seconds.values()), 2))
 
 
 def attendance_held(engine: Engine, district: str, first: str, last: str) -> pd.DataFrame:

@@ -14,7 +14,9 @@ import sftp_ingest
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
-EVERYTHING = frozenset({"sample", "logs", "sync", "revert", "why", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"}) | GROUND
+EVERYTHING = (
+    frozenset({"sample", "logs", "repeat", "sync", "revert", "why", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"}) | GROUND
+)
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
@@ -29,7 +31,8 @@ TABLE: Mapping[str, frozenset[str]] = {
     "roster": GROUND,
     "store": GROUND,
     "report": GROUND,
-    "sync": GROUND | {"roster", "store"},
+    "repeat": GROUND | {"roster", "store"},
+    "sync": GROUND | {"repeat", "roster", "store"},
     "revert": GROUND | {"sync", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
     "runner": GROUND | {"sync", "revert", "store", "report", "logs"},

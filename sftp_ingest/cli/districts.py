@@ -14,7 +14,8 @@ from sftp_ingest import sweeps
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, Opened
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import server
+from sftp_ingest.intake import keys as public_keys
+from sftp_ingest.intake import passwords
 from sftp_ingest.model import District
 from sftp_ingest.store import ledger
 
@@ -46,12 +47,13 @@ def add(
     here = shared.opened(config_path)
     keys = _keys(key) if key else ()
     password = _password(password_stdin, generate_password)
+    ledger.check_district_id(district)
+    _make_home(here.config.homes / district)
     ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
     for line in keys:
         ledger.add_key(here.engine, district, line)
     if password:
-        ledger.set_password_hash(here.engine, district, server.hash_password(password))
-    (here.config.homes / district).mkdir(mode=0o700, parents=True, exist_ok=True)
+        ledger.set_password_hash(here.engine, district, passwords.hash_password(password))
     told = {"district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
     if as_json:
         return shared.print_json(told)
@@ -76,7 +78,7 @@ def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False
         delivered = f"{each['last_delivery'][:16].replace('T', ' ')}Z" if each["last_delivery"] else ""
         cells = (each["id"], state, delivered, each["last_run"], each["last_outcome"], each["open_hold"], each["name"])
         rows.add_row(*("" if cell is None else str(cell) for cell in cells))
-    shared.out.print(rows)
+    shared.show(rows, "there is no district yet; `sftp-ingest districts add ID` makes one")
     return None
 
 
@@ -88,10 +90,13 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
     settings = here.config.settings(district)
     told = _told(here, found) | {
         "home": str(here.config.homes / district),
-        "keys": [" ".join(line.split()[:1] + line.split()[2:3]) for line in found.keys],
+        "keys": [public_keys.told(line) for line in found.keys],
+        "networks": list(settings.networks),
         "password": bool(found.password_hash),
         "settle_seconds": settings.settle_seconds,
         "strict": settings.strict,
+        "format": settings.format,
+        "contract": settings.contract,
         "overdue_hours": settings.overdue_hours,
         "keep_sensitive": list(settings.keep_sensitive),
         "keep_nights": settings.keep_nights,
@@ -101,7 +106,10 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
     if as_json:
         return shared.print_json(told)
     for key, value in told.items():
-        shared.out.print(f"{key:19} {value if value is not None else ''}", highlight=False, soft_wrap=True)
+        words = (
+            ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else ", ".join(value) if isinstance(value, list) else value
+        )
+        shared.out.print(f"{key:19} {'' if words is None else words}".rstrip(), highlight=False, soft_wrap=True)
     return None
 
 
@@ -133,24 +141,43 @@ def set_password(
     here = shared.opened(config_path)
     shared.known(here.engine, district)
     password = _password(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    ledger.set_password_hash(here.engine, district, server.hash_password(password))
+    ledger.set_password_hash(here.engine, district, passwords.hash_password(password))
     sentence = f"password {password}" if generate_password else f"{district} has a new password"
     shared.tell(sentence, {"district": district, "password": password if generate_password else True}, as_json)
+
+
+@app.command("rotate-password")
+def rotate_password(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Make another password and print it once; the old one no longer opens a session, and sessions that are open go on."""
+    set_password(district, generate_password=True, config_path=config_path, as_json=as_json)
 
 
 @app.command("add-key")
 def add_key(
     district: DistrictArgument,
     key: Annotated[Path, typer.Argument(help="A file with OpenSSH public keys.", show_default=False)],
+    expires: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="From this day on, in UTC, the key lets nobody in.", show_default=False)
+    ] = None,
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let the holder of a key log in."""
+    """Let the holder of a key log in, or of a certificate by a key that is marked as `cert-authority`."""
     here = shared.opened(config_path)
     keys = _keys(key)
+    if expires:
+        keys = tuple(public_keys.expiring(line, expires) for line in keys)
     for line in keys:
         ledger.add_key(here.engine, district, line)
     shared.tell(f"{district} can log in with the key", {"district": district, "keys": len(keys)}, as_json)
+
+
+def _make_home(home: Path) -> None:
+    """Raises ConfigError where that cannot be: a district that is recorded has a home."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigError(f"data: the home {home} cannot be made ({fault.strerror}); the district was not added") from fault
 
 
 def _told(here: Opened, district: District) -> dict[str, Any]:
@@ -179,7 +206,7 @@ def _keys(path: Path) -> tuple[str, ...]:
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
     for number, line in numbered:
         try:
-            server.check_key(line)
+            public_keys.check_key(line)
         except ConfigError as fault:
             raise ConfigError(f"{path}, line {number}: {fault}") from fault
     keys = tuple(line for _, line in numbered)

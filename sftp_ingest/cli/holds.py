@@ -58,7 +58,7 @@ def list_holds(
         more = len(each.hold.reasons) - 1
         why = each.hold.reasons[0].sentence + (f"; and {more} more" if more else "")
         rows.add_row(str(each.id), str(each.run), each.district, shared.instant(each.created_at), each.state, why)
-    shared.out.print(rows)
+    shared.show(rows, "nothing waits" if state is State.OPEN else "there is no such hold")
     return None
 
 

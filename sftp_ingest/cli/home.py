@@ -27,8 +27,8 @@ def init(
     database_url: Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://…")] = "sqlite:///sftp-ingest.db",
     as_json: JsonOption = False,
 ) -> None:
-    """Make a home folder: configuration, host key, database. What is there already stays."""
-    from sftp_ingest.intake import server  # asyncssh takes a moment that only this command and serve need
+    """Make a home folder: configuration, host keys, database. What is there already stays."""
+    from sftp_ingest.intake import hostkeys  # asyncssh takes a moment that only this command and serve need
 
     if any(each.exists() and not each.is_dir() for each in (folder, *folder.parents)):
         raise ConfigError(f"{folder} cannot be a folder: a file is in its place")
@@ -47,7 +47,7 @@ def init(
     for each in (settings.homes, settings.deliveries, settings.locks):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.data.chmod(0o700)
-    made = {"host_key": server.make_host_key(settings.host_key)} if not settings.host_key.exists() else {}
+    made = {each.name: hostkeys.make_host_key(each) for each in settings.host_keys if not each.exists()}
     set_up_logging(settings.log_format, quiet=True)
     database.upgrade(database.open_engine(settings.database_url))
     told = made | {"config": str(settings.file), "data": str(settings.data)}
@@ -60,8 +60,8 @@ def serve(config_path: ConfigOption = None) -> None:
     from sftp_ingest import daemon  # asyncssh, watchdog and APScheduler are for this command alone
 
     settings = config.load(config.locate(config_path))
-    if not settings.host_key.exists():
-        raise ConfigError(f"server.host_key: there is no key at {settings.host_key}; `sftp-ingest init` makes one")
+    if not any(each.exists() for each in settings.host_keys):
+        raise ConfigError(f"server.host_key: there is no key at {settings.host_keys[0]}; `sftp-ingest init` makes one")
     set_up_logging(settings.log_format)
     daemon.serve(settings)
 
@@ -71,16 +71,13 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     """Say whether the configuration is sound, the districts' own rules among it, and what it comes to."""
     settings = config.load(config.locate(config_path))
     for where, each in (("defaults", settings.defaults), *((f"districts.{name}", each) for name, each in settings.districts.items())):
-        try:
-            _check_rules(each)
-        except ContractError as fault:
-            raise ContractError(f"{where}.contract: {fault}") from fault
+        _check_rules(where, each)
     found = {
         "config": str(settings.file),
         "data": str(settings.data),
         "database": database.open_engine(settings.database_url).url.render_as_string(hide_password=True),
         "listen": f"{settings.server.host}:{settings.server.port}",
-        "host_key": str(settings.host_key),
+        "host_key": [str(each) for each in settings.host_keys],
         "districts": sorted(settings.districts),
     }
     if as_json:
@@ -90,21 +87,24 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     return None
 
 
-def _check_rules(settings: config.Settings) -> None:
-    """Raises ContractError where a district's own rules fit no format that its files may be in."""
-    if not settings.contract:
+def _check_rules(where: str, settings: config.Settings) -> None:
+    """Raises ContractError, naming the key, where a district's own rules, or what it keeps, fit no format that its files may be in."""
+    if not (settings.contract or settings.keep_sensitive):
         return
-    from sftp_ingest.roster import formats, overlay  # pandas and pandera take two seconds that other commands need not wait
+    from sftp_ingest.roster import contract, formats, overlay  # pandas and pandera take two seconds that other commands need not wait
 
     faults = []
     names = formats.FORMATS if settings.format == "auto" else [settings.format]
     for name in names:
+        key = "contract"
         try:
-            overlay.rules(name, settings.contract, settings.keep_sensitive)
+            own = overlay.laid_over(contract.load(name), settings.contract)
+            key = "keep_sensitive"
+            overlay.keeping(own, settings.keep_sensitive)
         except ContractError as fault:
-            faults.append(fault)
+            faults.append(f"{where}.{key}: {fault}")
     if len(faults) == len(names):
-        raise faults[0]
+        raise ContractError(faults[0])
 
 
 @database_app.command("upgrade")

@@ -131,7 +131,7 @@ def list_runs(
         did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE)
         did = f"reverts run {run.reverts}{': ' if did else ''}{did}" if run.reverts is not None else did
         rows.add_row(str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state, did)
-    shared.out.print(rows)
+    shared.show(rows, "there is no run yet")
     return None
 
 
@@ -252,7 +252,7 @@ def _planned(
             with stages.stage("roster"), database.reading(here.engine) as connection:
                 now = rosters.current(connection, district.id)
             applied = ledger.last_applied(here.engine, district.id)
-            before = dict(applied[1]) if applied else None
+            before = dict(applied.shapes) if applied else None
         held = partial(sync.attendance_held, here.engine, district.id) if here else None
         plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, attendance=held, stages=stages)
         if fix_it is not None:

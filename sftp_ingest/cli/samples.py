@@ -21,7 +21,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     faults: Annotated[bool, typer.Option("--faults", help="Put a dozen faults into the last night.")] = False,
     fault_share: Annotated[
-        float, typer.Option(help="Put a fault into this share of the last night's students and enrollments: 0.002 is two in a thousand.")
+        float, typer.Option(help="Put a fault into this share of the last night's rows of people and enrollments: 0.002 is two in a thousand.")
     ] = 0.0,
     wrong_column: Annotated[str, typer.Option(help="Make every cell of this column of the last night's students.csv wrong.", show_default=False)] = "",
     format: Annotated[FileFormat, typer.Option(help="Whose files to write.")] = FileFormat.clever,
@@ -33,6 +33,8 @@ def sample(
 
     if any(each.exists() and not each.is_dir() for each in (folder, *folder.parents)):
         raise ConfigError(f"{folder} cannot be a folder: a file is in its place")
+    if taken := next((each for each in sorted(folder.glob("night-*")) if each.is_dir() and any(each.iterdir())), None):
+        raise ConfigError(f"{taken} holds files already; two districts in one folder make a third: remove it, or give another folder")
 
     with Progress(console=shared.err, transient=True, disable=not shared.err.is_terminal) as bar:
         task = bar.add_task("sample")

@@ -113,6 +113,14 @@ def table(*columns: str) -> Table:
     return made
 
 
+def show(rows: Table, otherwise: str) -> None:
+    """Print the table, or where it has no row, a sentence."""
+    if rows.row_count:
+        out.print(rows)
+    else:
+        out.print(otherwise, highlight=False, soft_wrap=True)
+
+
 def instant(moment: datetime | None) -> str:
     """A moment for people, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M}Z" if moment else ""

@@ -166,7 +166,7 @@ def as_delivery(source: Path, now: datetime) -> Delivery:
 
 def _files_in(source: Path) -> list[str]:
     if not source.is_dir():
-        raise ConfigError(f"FOLDER: there is no folder {source}")
+        raise ConfigError(f"FOLDER: {source} is a file; give the folder that it lies in" if source.exists() else f"FOLDER: there is no folder {source}")
     folders = [source, *(source / each for each in SIDE_FOLDERS if (source / each).is_dir())]
     files = [path for folder in folders for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() == ".csv" or (path.suffix.lower() == ".zip" and path.parent == source)]

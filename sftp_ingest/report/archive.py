@@ -87,14 +87,30 @@ def write(details: Details, path: Path) -> None:
     """
     for folder in (path.parent.parent, path.parent):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for each in (path, *path.parent.glob(f"{PART}*")):  # of an attempt that came to nothing
-        each.unlink(missing_ok=True)
+    _make_room(path)
     with whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
         for name, chunks in _files(details):
             with made.open(name, "w") as member:
                 for chunk in chunks:
                     member.write(chunk)
-    kept = sorted((int(match["run"]), each) for each in path.parent.iterdir() if (match := _OURS.fullmatch(each.name)))
+    _keep_newest(path.parent)
+
+
+def link(same: Path, path: Path) -> None:
+    """Give another run's details a second name. Raises OSError where they are not there any more."""
+    _make_room(path)
+    path.hardlink_to(same)
+    _keep_newest(path.parent)
+
+
+def _make_room(path: Path) -> None:
+    """Take away what an attempt left that came to nothing."""
+    for each in (path, *path.parent.glob(f"{PART}*")):
+        each.unlink(missing_ok=True)
+
+
+def _keep_newest(folder: Path) -> None:
+    kept = sorted((int(match["run"]), each) for each in folder.iterdir() if (match := _OURS.fullmatch(each.name)))
     for _, each in kept[:-KEPT_RUNS]:
         each.unlink(missing_ok=True)
 

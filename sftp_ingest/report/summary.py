@@ -19,6 +19,7 @@ LEFT_OUT_ADVICE = "A row that is left out is never a removal: a record that is a
 
 _APPLIED: tuple[Outcome, ...] = ("successful", "unchanged", "on_hold")
 _KEPT_BACK = ("removals_withheld", "parent_kept")  # these count records of the roster, all other codes count rows of files
+_WHICH_FILES = ("file_missing", "file_not_resent", "file_unknown")  # of these nothing is told but which files it is
 _HEADLINE = ("students", "teachers", "staff", "enrollments", "sections", "schools")
 _RANK: Mapping[Severity, int] = {"refuse": 0, "reject": 1, "warn": 2}
 _TONES: Mapping[Outcome, Tone] = {
@@ -229,7 +230,7 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], counts: Mapping[str,
         case "successful":
             return f"{'Applied' if real else 'Would be applied'}: {'; '.join([*(changes or ['nothing had to change']), *asides])}."
         case "unchanged":
-            return f"Unchanged: {'; '.join(['the roster is as the district sent it', *asides])}."
+            return f"Unchanged: {'; '.join(['what could be used changes nothing', *asides] if asides else ['the roster is as the district sent it'])}."
         case "on_hold":
             return _held(hold, hold_state, changes, asides, real=real)
         case "refused":
@@ -323,8 +324,9 @@ def _groups(findings: Sequence[Finding]) -> list[_Group]:
     groups: dict[object, _Group] = {}
     for each in findings:
         root = _root(each, by_label)
-        # One wrong value of one column is one cause in however many files; faults that have no value in common are not.
-        group = groups.setdefault((root.code, root.column, root.values) if root.values else root.label, _Group([], []))
+        # One wrong value of one column is one cause in however many files, and so are files that are not there; other faults have nothing in common.
+        shared = root.values or (root.code in _WHICH_FILES and not root.hint)
+        group = groups.setdefault((root.code, root.column, root.values) if shared else root.label, _Group([], []))
         (group.roots if root == each else group.followers).append(each)
     for group in groups.values():
         group.roots.sort(key=lambda each: (_RANK[each.severity], -each.count))

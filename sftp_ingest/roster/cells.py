@@ -66,6 +66,7 @@ def check_grades_as_clever_does(court: Court, rows: Rows) -> None:
 def read_values(court: Court, rows: Rows) -> None:
     """Give every column that has a fixed set of values the format's spelling; every distinct text is looked at once."""
     _fill_relationships(rows)
+    rows.encode(each.column for each in rows.table.fields if each.type in court.readers)
     changed: dict[str, pa.Array] = {}
     for each in rows.table.fields:
         if each.column not in rows.frame.columns:
@@ -101,9 +102,11 @@ def _fill_relationships(rows: Rows) -> None:
 def _tell_readings(court: Court, rows: Rows, column: Field, texts: Sequence[str], meanings: Sequence[values.Meaning], codes: npt.NDArray[np.int32]) -> None:
     """One finding for all texts of the column that deserve the same, with what each of them was read as."""
     told = {meaning.code for meaning in meanings}
-    for code in (values.UNKNOWN, values.EXCEL, values.CONVERTED):
+    for code in (*values.NOT_UNDERSTOOD, values.EXCEL, values.CONVERTED):
         if code in told:
             at = np.array([meaning.code == code for meaning in meanings], dtype=bool)
+            if code == values.UNKNOWN:
+                rows.unknown[column.column] = rows.frame.index[at[codes]]
             counts = np.where(at, np.bincount(codes, minlength=len(texts)), 0)
             court.find(code, rows, column.name, at[codes], readings=_shown(column, code, texts, meanings, counts))
 

@@ -196,6 +196,8 @@ def check_contacts(court: Court, rows: Rows) -> None:
     untyped = ~nameless & rows.kept
     if "contact_type" in columns:
         untyped &= pc.equal(rows.column("contact_type"), "").to_numpy(zero_copy_only=False)
+        if "contact_type" in rows.unknown:  # a word that is no keyword is told as such, and is a type (contract 1.6.8)
+            untyped &= ~rows.frame.index.isin(rows.unknown["contact_type"])
     if untyped.any():
         court.find("contact_type_missing", rows, "Contact_type", untyped)
         if court.strict:  # left out as one without a name is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,8 +46,9 @@ class Rows:
     """How many rows were dropped though nothing is wrong with them: another says the same, or counts more."""
     doubted: dict[str, pd.Index] = field(default_factory=dict)
     """Key column → lines whose cell names a record that never was, so that whom the row meant is unknown."""
-    _encoded: dict[str, arrow.Encoded] = field(default_factory=dict)
-    _encoded_of: pd.DataFrame | None = None
+    unknown: dict[str, pd.Index] = field(default_factory=dict)
+    """Column → lines whose cell had a text that is none of the format's values; it may be blank now."""
+    _encoded: dict[str, tuple[pa.ChunkedArray, arrow.Encoded]] = field(default_factory=dict)
 
     @property
     def kept(self) -> Mask:
@@ -60,12 +61,20 @@ class Rows:
         return array_of(self.frame[name])
 
     def encoded(self, name: str) -> arrow.Encoded:
-        """The column by its distinct texts, found once for as long as the frame is the same."""
-        if self._encoded_of is not self.frame:
-            self._encoded, self._encoded_of = {}, self.frame
-        if name not in self._encoded:
-            self._encoded[name] = arrow.encoded(self.column(name))
-        return self._encoded[name]
+        """The column by its distinct texts, found once for as long as its cells are the same."""
+        cells = self.frame[name].array.__arrow_array__()
+        known = self._encoded.get(name)
+        if known is None or known[0] is not cells:
+            known = self._encoded[name] = cells, arrow.encoded(self.column(name))
+        return known[1]
+
+    def encode(self, names: Iterable[str]) -> None:
+        """Find the distinct texts of several columns side by side, for `encoded` to know."""
+        arrow.side_by_side(self.encoded, {name for name in names if name in self.frame.columns})
+
+    def forget(self) -> None:
+        """Give back the memory of what `encoded` knows: of millions of short rows it is as large as the file."""
+        self._encoded.clear()
 
     def lines(self, mask: Mask) -> list[int]:
         """The first lines of the masked rows, as many as a finding shows."""
@@ -73,7 +82,7 @@ class Rows:
 
     def drop(self, mask: Mask) -> None:
         """Take rows out that are not needed; that rejects nothing."""
-        self.frame, self.cause = self.frame[~mask], self.cause[~mask]
+        self.frame, self.cause = arrow.filtered(self.frame, ~mask), self.cause[~mask]
         self.needless += int(mask.sum())
 
     def reject(self, mask: Mask, label: str) -> None:
@@ -141,6 +150,9 @@ def seen_of(rows: Rows, unread: pd.DataFrame) -> pd.DataFrame:
 
 def joined(parts: Sequence[Rejections]) -> Rejections:
     """The rejections of several tables of one file as one, in the order of lines, each line once."""
+    parts = [each for each in parts if len(each.lines)] or list(parts[:1])
+    if len(parts) == 1 and (np.diff(parts[0].lines) > 0).all():
+        return parts[0]
     begins = np.cumsum([0, *(len(each.labels) for each in parts)]).tolist()
     causes = np.concatenate([each.causes + np.int32(begin) for each, begin in zip(parts, begins, strict=False)])
     lines, first = np.unique(np.concatenate([each.lines for each in parts]), return_index=True)

@@ -34,7 +34,10 @@ JOINS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Changes:
-    """What is known to be only changes: `files` are tables as read, `records` has `entity`, `id` and `other` of what has ended."""
+    """What is known to be only changes: `files` are tables as read, `records` has `entity`, `id` and `other` of what has ended.
+
+    Demographics, which are no entity, end like one: what they said of a student is blank then.
+    """
 
     files: frozenset[str]
     records: pd.DataFrame

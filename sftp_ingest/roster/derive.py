@@ -23,15 +23,18 @@ from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
 Numbers = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
 
+_NOTHING = pa.array([], pa.string())
+
 
 def derive(assembled: Assembled, now: Roster, switches: Derivations) -> Assembled:
     """The same with its derived columns filled; what is switched off stands as it was sent. The order of rows means nothing."""
     entities = dict(assembled.roster.entities)
     standing = {name: _standing(name, columns, assembled, now) for name, columns in _LOOKED_AT.items()}
+    open_schools = _open_schools(standing, now)
     enrolled, teaching = (_Memberships.of(name, standing, assembled.seen.get(name)) for name in ("enrollments", "section_teachers"))
     for name, memberships in (("students", enrolled), ("teachers", teaching)):
         if name in entities:
-            entities[name] = _people(name, entities[name], memberships, enrolled, standing, now, switches)
+            entities[name] = _people(name, entities[name], memberships, enrolled, standing, open_schools, now, switches)
     if "sections" in entities:
         entities["sections"] = _sections(entities["sections"], enrolled, teaching, standing, now, switches)
     for switched, name in ((switches.course, "courses"), (switches.term, "terms")):
@@ -49,6 +52,7 @@ _LOOKED_AT: Mapping[str, tuple[str, ...]] = {
     "schools": ("school_id",),
     "students": ("sis_id", "grade"),
     "teachers": ("sis_id", "last_name"),
+    "staff": ("sis_id",),
     "sections": ("section_id", "school_id"),
     "enrollments": ("section_id", "student_id"),
     "section_teachers": ("section_id", "teacher_id", "position"),
@@ -59,11 +63,13 @@ _LOOKED_AT: Mapping[str, tuple[str, ...]] = {
 class _Standing:
     """Records of one entity as they stand after the night: tonight's in their order, then those that stay as they are.
 
-    `kept` marks those that stay because a rejected row speaks for them: tonight's word on them could not be read.
+    `kept` marks those that stay because a rejected row speaks for them: tonight's word on them could not be read. `schools` are those that
+    records which stay as they are name: they stay as well.
     """
 
     columns: Mapping[str, pa.Array]
     kept: Mask
+    schools: pa.Array
 
 
 def _standing(name: str, columns: Sequence[str], assembled: Assembled, now: Roster) -> _Standing:
@@ -85,7 +91,16 @@ def _standing(name: str, columns: Sequence[str], assembled: Assembled, now: Rost
         if len(at) or wanted is None:
             parts.append(array_of(held[column]).take(pa.array(at)))
         joined[column] = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-    return _Standing(joined, np.concatenate((np.zeros(first, dtype=bool), spoken_for[at])))
+    schools = [array_of(held[column]).take(pa.array(at)) for column in ("school_id", "sis_school_id") if name != "schools" and column in entity.values]
+    return _Standing(joined, np.concatenate((np.zeros(first, dtype=bool), spoken_for[at])), pa.concat_arrays([_NOTHING, *schools]))
+
+
+def _open_schools(standing: Mapping[str, _Standing], now: Roster) -> pa.Array:
+    """The schools after the night: those that stand, and those that were there and that a record which stays names."""
+    held = now.entities["schools"]
+    before = array_of(held.loc[held["active"].to_numpy(dtype=bool), "school_id"])
+    named = pa.concat_arrays([each.schools for each in standing.values()])
+    return pc.unique(pa.concat_arrays([standing["schools"].columns["school_id"], before.filter(pc.is_in(before, value_set=named))]))
 
 
 def _keys(frame: pd.DataFrame, key: Sequence[str], at: Numbers | None = None) -> pa.Array:
@@ -257,12 +272,19 @@ def _settled(tally: _Tally, new: Places, old: Places, doubt: Numbers, doubtful: 
 
 
 def _people(
-    name: str, people: pd.DataFrame, links: _Memberships, enrolled: _Memberships, standing: Mapping[str, _Standing], now: Roster, switches: Derivations
+    name: str,
+    people: pd.DataFrame,
+    links: _Memberships,
+    enrolled: _Memberships,
+    standing: Mapping[str, _Standing],
+    open_schools: pa.Array,
+    now: Roster,
+    switches: Derivations,
 ) -> pd.DataFrame:
     """Students or teachers with their schools: the primary one, and a JSON list of all in order of id."""
     if not (switches.primary_school or switches.schools):
         return people.assign(school_id=people["sis_school_id"], school_ids=_texts(_lists_alone(array_of(people["sis_school_id"]))))
-    sent, at_school, open_schools = array_of(people["sis_school_id"]), standing["sections"].columns["school_id"], standing["schools"].columns["school_id"]
+    sent, at_school = array_of(people["sis_school_id"]), standing["sections"].columns["school_id"]
     schools = pc.unique(pa.chunked_array([at_school, sent, open_schools]))
     schools = schools.take(pc.sort_indices(schools))  # the smaller number is the smaller id
     school = _place(at_school, schools)

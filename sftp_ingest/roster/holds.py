@@ -15,7 +15,7 @@ import pandas as pd
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
-from sftp_ingest.roster import causes
+from sftp_ingest.roster import ids
 from sftp_ingest.roster.arrow import Mask
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
@@ -53,7 +53,7 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collec
         return Review(None, change_set)
     _wait_with(change_set, waiting)
     hold = Hold(
-        reasons=tuple(replace(each, evidence=causes.rekeyed(change_set, each.entity, each.school)) if each.kind == "rekeyed" else each for each in reasons),
+        reasons=tuple(replace(each, evidence=ids.rekeyed(change_set, each.entity, each.school)) if each.kind == "rekeyed" else each for each in reasons),
         scope={name: int(mask.sum()) for name, mask in waiting.items() if mask.any()},
         digest=_digest(change_set, waiting),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,8 +14,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import causes, drift, files, lines
-from sftp_ingest.roster.arrow import TEXT, array_of
+from sftp_ingest.roster import astray, drift, files, lines
+from sftp_ingest.roster.arrow import TEXT, array_of, side_by_side
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
 
@@ -27,6 +26,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
 _BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 """What Unicode calls white space, as far as it is ASCII."""
+
+_SPACE, _NOT_ASCII = 0x20, 0x80
+"""No byte up to the one, and none from the other on, is surely not white space."""
 
 _FIRST_BYTES = 1 << 18
 """Of a file with an unknown column so much is looked at to see what the column holds."""
@@ -162,15 +164,17 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
         return file.find("file_cut", hint="the file ends in NUL bytes")
     text = lines.decode(data)
     del data
+    header = lines.header(text)
+    names = _header(file, header, before)
+    if names is None:  # of what is no CSV text its encoding is no matter
+        return None
     if text.encoding:
         file.find("encoding_guessed", at=text.guessed, hint=f"read as {text.encoding}")
     if len(text.unreadable):
         file.find("bytes_unreadable", at=text.unreadable)
-    header = lines.header(text)
-    names = _header(file, header, before)
-    if names is not None and any(each.code == "header_unknown" for each in file.findings):
-        file.findings = causes.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
-    if names is None or refuses(file.findings):
+    if any(each.code == "header_unknown" for each in file.findings):
+        file.findings = astray.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
+    if refuses(file.findings):
         return None
     named = max((position for position, name in enumerate(names, 1) if name), default=0)
     spare, names = len(names) - named, names[:named]
@@ -268,7 +272,7 @@ def _cells(line: str) -> list[str]:
         return line.split(",")
 
 
-def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[causes.Stray]:
+def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[astray.Stray]:
     """The columns that are not read although they have a name, with cells of the first rows."""
     rows = [row for row in map(_cells, body.decode("utf-8", errors="replace").split("\n")) if len(row) == len(header.cells)]
     strays = []
@@ -276,7 +280,7 @@ def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[cau
         if names[position].startswith("\0") and normalised(sent) not in ("", *names):
             sides = (names[:position][::-1], names[position + 1 :])
             before, after = (next((name for name in side if not name.startswith("\0")), "") for side in sides)
-            strays.append(causes.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
+            strays.append(astray.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
     return strays
 
 
@@ -326,9 +330,8 @@ def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> p
         return cells if order is None else cells.take(order)
 
     names = list(columns)
-    with ThreadPoolExecutor(lines.THREADS) as pool:
-        cells = dict(zip(names, pool.map(trimmed, names), strict=True))
-    at = np.sort(at)
+    cells = dict(zip(names, side_by_side(trimmed, names), strict=True))
+    at = at if order is None else np.sort(at)
     blank = np.ones(len(at), dtype=bool)
     for column in cells.values():
         if not blank.any():
@@ -342,9 +345,23 @@ def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> p
 
 def _trimmed(cells: pa.Array) -> pa.Array:
     """The cells without white space around them; that of other alphabets costs five times as much to look for, and is looked for where it can be."""
+    if _tight(cells):
+        return cells
     if not pc.all(pc.string_is_ascii(cells)).as_py():
         return pc.utf8_trim_whitespace(cells)
     return pc.ascii_trim(cells, characters=_BLANKS)
+
+
+def _tight(cells: pa.Array) -> bool:
+    """Whether no cell can begin or end with white space, as in most columns: that is seen in a tenth of the time that trimming takes."""
+    _, offsets, text = cells.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    content = np.frombuffer(text or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
+    if not len(content) or (content.min() > _SPACE and content.max() < _NOT_ASCII):
+        return True
+    edges = bounds - bounds[0]  # of a blank cell the neighbours' letters are looked at, which does no harm
+    ends = np.concatenate((content[edges[:-1][edges[:-1] < len(content)]], content[edges[1:][edges[1:] > 0] - 1]))
+    return bool(ends.min() > _SPACE and ends.max() < _NOT_ASCII)
 
 
 def _tell_rounded(file: _File, frame: pd.DataFrame) -> None:

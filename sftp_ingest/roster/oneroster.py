@@ -138,6 +138,7 @@ def _with_demographics(students: pd.DataFrame, verdict: Verdict, changes: delta.
     doubted = _doubted(array_of(by["user_id"]), "demographics", verdict)
     if "students" in changes.entities:  # of a student who was not named nothing has changed
         doubted |= ~is_in(array_of(by["user_id"]), array_of(verdict.tables["students"]["student_id"]))
+    doubted &= ~is_in(array_of(by["user_id"]), array_of(changes.ended("demographics")["id"]))
     joined = _joined(by, "user_id", other, DEMOGRAPHICS, doubted, "sis_id", _active(now, "students"))
     return students.assign(**{column: joined[column].array for column in DEMOGRAPHICS})
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sftp_ingest.errors import ContractError
 from sftp_ingest.findings import Severity
-from sftp_ingest.roster import contract
+from sftp_ingest.roster import contract, values
 from sftp_ingest.roster.contract import TYPES, Check, Contract, Digest, Field, Table, check_pattern, normalised, toml_of
 from sftp_ingest.roster.values import DATES
 
@@ -36,9 +36,21 @@ T = TypeVar("T", str, bool, int)
 def rules(format: str, folder: str, keep_sensitive: Collection[str]) -> Contract:
     """The contract by which a district's deliveries of a format are judged: the format's, under its own folder's, with the columns that it keeps.
 
-    Raises ContractError as `laid_over` and `contract.keeping` do.
+    Raises ContractError as `laid_over` and `keeping` do.
     """
-    return contract.keeping(laid_over(contract.load(format), folder), keep_sensitive)
+    return keeping(laid_over(contract.load(format), folder), keep_sensitive)
+
+
+def keeping(own: Contract, keep_sensitive: Collection[str]) -> Contract:
+    """The contract of a district that stores only these of its sensitive columns.
+
+    Raises ContractError where one of them is no such column, and as `contract.keeping` does.
+    """
+    known = dict.fromkeys(each.column.lower() for table in own.tables.values() for each in table.fields if each.sensitive)
+    for name in keep_sensitive:
+        if name not in known:
+            raise ContractError(f"keep_sensitive names {name}, which is no sensitive column{_known(name, known)}")
+    return contract.keeping(own, keep_sensitive)
 
 
 def laid_over(contract: Contract, folder: str) -> Contract:
@@ -106,7 +118,7 @@ def _field(table: Table, entry: Mapping[str, Any], where: str) -> tuple[Field, l
     constraints = _mapping(entry, "constraints", where)
     _refuse_unknown(constraints, CONSTRAINTS, f"{where}: constraints")
     field = _demanding(table, replace(field, headers=headers), constraints, where)
-    field = replace(field, values=_values(entry, where), sensitive=_one(entry, "sensitive", bool, field.sensitive, where))
+    field = replace(field, values=_values(entry, field.type, where), sensitive=_one(entry, "sensitive", bool, field.sensitive, where))
     if table.columns.get(field.column, field).sensitive and not field.sensitive:
         raise ContractError(f"{where}: sensitive cannot be taken away; keep_sensitive in the configuration names what is kept")
     if _one(entry, "drop", bool, field.drop, where) and not field.drop:
@@ -159,12 +171,14 @@ def _demanding(table: Table, field: Field, constraints: Mapping[str, Any], where
     return replace(field, pattern=pattern, enum=_enum(constraints, where), min_length=least, max_length=most)
 
 
-def _values(entry: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
-    """The district's words and what they stand for."""
+def _values(entry: Mapping[str, Any], type: str, where: str) -> tuple[tuple[str, str], ...]:
+    """The district's words and what they stand for: a value of the column's type, or a blank."""
     told = _mapping(entry, "values", where)
     for sent, meant in told.items():
         if not isinstance(meant, str) or not sent.strip():
             raise ContractError(f'{where}: values must pair texts, as "Frosh" = "9", and cannot pair a blank')
+        if meant.strip() and not values.understood(type, meant.strip()):
+            raise ContractError(f"{where}: values: {sent} cannot stand for {meant}, which is no {type.replace('_', ' ')} that the format knows")
     return tuple((sent.strip(), meant.strip()) for sent, meant in told.items())
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Rejections, Roster
-from sftp_ingest.roster import causes
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Reference
 from sftp_ingest.roster.court import NO_IDS, Court, Ids, Rows, distinct, joined, seen_of
+from sftp_ingest.roster.ids import likely
 
 SEPARATE_VALUES = 20
 """How many unknown parents are told one by one, each with the rows it takes along; the rest share a finding."""
@@ -57,7 +57,7 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
     if not wrong.any():
         return
     if reference.optional:
-        reason = causes.likely(cells.filter(pa.array(wrong)), known)
+        reason = likely(cells.filter(pa.array(wrong)), known)
         court.find("coteacher_unknown", rows, names[reference.column], wrong, values=distinct(cells, wrong), hint=reason.sentence)
         cleared = pc.if_else(pa.array(wrong), "", cells)
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
@@ -118,7 +118,7 @@ def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str,
     code = f"{_SINGULAR[reference.table]}_unknown"
     cells, encoded = rows.column(reference.column), rows.encoded(reference.column)
     counts = np.bincount(encoded.places[mask], minlength=len(encoded.texts))
-    reason = causes.likely(encoded.texts.filter(pa.array(counts > 0)), known)
+    reason = likely(encoded.texts.filter(pa.array(counts > 0)), known)
     if reference.table == "students":  # each student is unknown by himself: one finding for all
         court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence)
         return

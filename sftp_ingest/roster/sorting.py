@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding
 from sftp_ingest.model import ENTITIES, Frames, Roster
-from sftp_ingest.roster import delta, manifest, values
+from sftp_ingest.roster import contacts, delta, manifest, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 
@@ -256,6 +256,8 @@ def _note_ended(sorting: _Sorting, name: str, gone: pd.DataFrame) -> None:
     unplaced = np.zeros(len(gone), dtype=bool)
     if name in ("orgs", "sections"):
         sorting.end(delta.OF_FILE[name][0], gone.iloc[:, 0].to_list())
+    elif name == "demographics":
+        sorting.end(name, gone["user_id"].to_list())
     elif name == "users":
         ids = gone["user_id"]
         for entity in ("students", "teachers", "staff"):
@@ -489,6 +491,10 @@ def _link(sorting: _Sorting, users: pd.DataFrame, students: pd.DataFrame, guardi
         [*children.filter(theirs).to_pylist(), *wards.filter(his).to_pylist()], [*agents.filter(theirs).to_pylist(), *parents.filter(his).to_pylist()]
     )
     links = links.drop_duplicates(ignore_index=True)
+    several = pc.value_counts(array_of(links["student_id"]))
+    many = is_in(array_of(students["user_id"]), several.field("values").filter(pc.greater(several.field("counts"), contacts.MOST)))
+    if many.any():
+        sorting.find("contacts_many", "users", "agentSourcedIds", many, students)
     if "users" in sorting.delta:
         _end_links(sorting, children, links)
     return links

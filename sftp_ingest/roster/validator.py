@@ -8,10 +8,10 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from sftp_ingest.findings import refuses
+from sftp_ingest.findings import Finding, refuses
 from sftp_ingest.model import FileShape, Frames, Rejections, Verdict
-from sftp_ingest.roster import causes, cells, contacts, keys, references, values
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in
+from sftp_ingest.roster import astray, cells, contacts, keys, reach, references, values
+from sftp_ingest.roster.arrow import TEXT, array_of, filtered, is_in
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.court import Court, Ids, Rows, joined, seen_of
 
@@ -46,6 +46,7 @@ def validate(
             cells.check_grades_as_clever_does(court, rows)
         cells.read_values(court, rows)
         cells.check_cells(court, rows)
+        rows.encode((*table.key, *(each.column for each in table.references)))
         for reference in table.references:
             references.check_reference(court, rows, reference)
         if table.key:
@@ -57,10 +58,13 @@ def validate(
         if name in court.done and table.records:
             keys.drop_overridden(court, court.done[name])
     references.check_sections_have_students(court)
-    findings = causes.explained(court.findings, contract.tables, frames.tables, before or {})
+    findings: Sequence[Finding] = astray.explained(court.findings, contract.tables, frames.tables, before or {})
+    findings = reach.with_left_out(findings, [reach.Judged(each.table, each.frame, each.cause, each.labels, each.encoded) for each in court.done.values()])
+    for rows in court.done.values():
+        rows.forget()
     return Verdict(
-        tables={name: rows.frame if rows.kept.all() else rows.frame[rows.kept] for name, rows in court.done.items()},
-        findings=causes.with_left_out(findings, [causes.Judged(each.table, each.frame, each.cause, each.labels) for each in court.done.values()]),
+        tables={name: rows.frame if rows.kept.all() else filtered(rows.frame, rows.kept) for name, rows in court.done.items()},
+        findings=tuple(findings),
         seen={name: seen_of(rows, unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,
         rejected={name: int((~rows.kept).sum()) + frames.rows[name] - len(rows.frame) - rows.needless for name, rows in court.done.items()},

@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 from sftp_ingest.roster import dates
 from sftp_ingest.roster.languages import ALIASES, LANGUAGES
 
-CONVERTED, UNKNOWN, EXCEL = "value_converted", "value_unknown", "value_excel_date"
+CONVERTED, UNKNOWN, EXCEL, UNREADABLE = "value_converted", "value_unknown", "value_excel_date", "date_unreadable"
+
+NOT_UNDERSTOOD = (UNKNOWN, UNREADABLE)
+"""Codes of texts that no reader could make anything of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +382,7 @@ def birth_date(text: str, today: date) -> Meaning:
 
 def _dated(found: dates.Found | None) -> Meaning:
     if found is None:
-        return Meaning("", UNKNOWN)
+        return Meaning("", UNREADABLE)
     return Meaning(found.day.isoformat(), CONVERTED if found.guessed else "")
 
 
@@ -414,3 +417,15 @@ def readers(today: date) -> Mapping[str, Reader]:
         "date": partial(day, today=today),
         "birth_date": partial(birth_date, today=today),
     }
+
+
+_ON_ANY_DAY = readers(date(2100, 1, 1))
+
+
+def understood(type: str, text: str) -> bool:
+    """Whether a text could be one of a type's values, or is kept as it is; of a date it is not asked whether it is likely."""
+    reader = _ON_ANY_DAY.get("date" if type in DATES else type)
+    if reader is None:
+        return True
+    meaning = reader(text)
+    return meaning.code not in NOT_UNDERSTOOD or meaning.value == text

@@ -73,17 +73,19 @@ def write(
     in sections.csv an unknown Teacher_id and a Section_id used twice; in teachers.csv a teacher again, at another school;
     in enrollments.csv an unknown section and an unknown student.
 
-    With `fault_share`, that share of all rows of the last night's students.csv and enrollments.csv has a fault, of every kind some.
+    With `fault_share`, that share of all rows of the last night's students.csv and enrollments.csv (in OneRoster of users.csv, roles.csv,
+    demographics.csv and enrollments.csv) has a fault, of every kind some.
     With `wrong_column`, every cell of that column of the last night's students.csv is wrong.
 
     Raises ConfigError where `students` is below 20, `nights` below 1 or `seed` below 0, `fault_share` is no share, `wrong_column` is not
-    one that can be wrong, `oneroster_version` is unknown, or faults of any kind are wanted in OneRoster.
+    one that can be wrong, `oneroster_version` is unknown, or `faults` or `wrong_column`, which
+    are about the rows and columns of Clever's files, are wanted in OneRoster.
     """
     _check(students, nights, seed, fault_share, wrong_column)
     if oneroster_version not in oneroster.VERSIONS:
         raise ConfigError(f"oneroster_version must be one of {', '.join(oneroster.VERSIONS)}, not {oneroster_version}")
-    if format != "clever" and (faults or fault_share or wrong_column):
-        raise ConfigError("faults, fault_share and wrong_column are for Clever's format; leave them out, or the format")
+    if format != "clever" and (faults or wrong_column):
+        raise ConfigError("faults and wrong_column are about rows and columns of Clever's files; for OneRoster there is fault_share")
     if faults and (fault_share or wrong_column):
         raise ConfigError("faults counts its faults by hand; it cannot be joined with fault_share or wrong_column")
     made = []
@@ -95,7 +97,7 @@ def write(
             story |= changes
         place, last = folder / f"night-{number}", number == nights
         files = clever.files(district) if format == "clever" else oneroster.files(district, oneroster_version)
-        spoil = partial(wrong.scattered, share=fault_share, wrong_column=wrong_column, seed=(seed, number))
+        spoil = partial(wrong.scattered, format=format, share=fault_share, wrong_column=wrong_column, seed=(seed, number))
         story["faults"] = _save(place, files, spoil if last and (fault_share or wrong_column) else None, progress)
         if faults and last:
             story["faults"] = wrong.spoil(place, district, number)

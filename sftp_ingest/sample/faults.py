@@ -103,29 +103,29 @@ def _change(path: Path, faults: Mapping[int, Callable[[_Row], str]]) -> int:
 # ---------------------------------------------------------------- faults in a share of all rows
 
 
-def scattered(name: str, start: int, columns: Columns, *, share: float, wrong_column: str, seed: tuple[int, ...]) -> tuple[Any, int]:
+def scattered(name: str, start: int, columns: Columns, *, format: str, share: float, wrong_column: str, seed: tuple[int, ...]) -> tuple[Any, int]:
     """The lines of some rows of a file, that share of them with a fault and every cell of the wrong column wrong, and how many have one.
 
-    Same arguments, same faults. In students.csv and enrollments.csv only; kinds of fault are equally common.
+    Same arguments, same faults. In a format's files of people and of enrollments only; kinds of fault are equally common.
     """
-    if name not in _CELL_FAULTS:
-        return lines(columns), 0
-    count = len(next(iter(columns.values())))
+    clean = lines(columns)
+    if name not in _CELL_FAULTS[format]:
+        return clean, 0
+    count = len(clean)
     rng = np.random.default_rng((*seed, len(name), start))
-    cells, texts = _CELL_FAULTS[name], _LINE_FAULTS[name]
+    cells = [each for each in _CELL_FAULTS[format][name] if each[0] in columns]  # OneRoster 1.2 has taken some from users.csv
+    texts = _LINE_FAULTS[format][name]
     kind = np.where(rng.random(count) < share, rng.integers(0, len(cells) + len(texts), count), -1)
-    hit = int((kind >= 0).sum())
     if wrong_column and name == "students":
         wrong = WRONG_CELLS[wrong_column]
         columns = columns | {wrong_column: glued(wrong, columns["Student_number"]) if wrong else pa.repeat(pa.scalar(""), count)}
-        hit = count
     for at, (column, spoil) in enumerate(cells):
         columns = columns | {column: pc.if_else(pa.array(kind == at), spoil(columns[column]), columns[column])}
     text = lines(columns)
     for at, line in enumerate(texts, start=len(cells)):
         mask = pa.array(kind == at)
         text = pc.replace_with_mask(text, mask, line({header: column.filter(mask) for header, column in columns.items()}))
-    return text, hit
+    return text, pc.sum(pc.not_equal(text, clean)).as_py() or 0
 
 
 def _unquoted(columns: Columns, column: str, cells: Any) -> Any:
@@ -145,21 +145,51 @@ def _without_zeros(cells: Any) -> Any:
     return pc.utf8_ltrim(cells, characters="0")
 
 
-_CELL_FAULTS: Mapping[str, tuple[tuple[str, Callable[[Any], Any]], ...]] = {
-    "students": (
-        ("Last_name", _always("")),
-        ("School_id", _without_zeros),
-        ("Grade", _always("Freshman")),
-        ("DOB", _always("13/32/2014")),
-        ("Student_email", _always("none")),
-    ),
-    "enrollments": (("Section_id", _always("9999-999999")), ("Student_id", _always("000000001")), ("School_id", _without_zeros)),
+def _where_filled(cell: str) -> Callable[[Any], Any]:
+    return lambda cells: pc.if_else(pc.equal(cells, ""), cells, cell)
+
+
+def _with_north(column: str) -> Callable[[Columns], Any]:
+    return lambda columns: _unquoted(columns, column, glued(columns[column], ", North"))
+
+
+def _with_rear(column: str) -> Callable[[Columns], Any]:
+    return lambda columns: _unquoted(columns, column, glued('"', columns[column], ' "rear" 2"'))
+
+
+_CELL_FAULTS: Mapping[str, Mapping[str, tuple[tuple[str, Callable[[Any], Any]], ...]]] = {
+    "clever": {
+        "students": (
+            ("Last_name", _always("")),
+            ("School_id", _without_zeros),
+            ("Grade", _always("Freshman")),
+            ("DOB", _always("13/32/2014")),
+            ("Student_email", _always("none")),
+        ),
+        "enrollments": (("Section_id", _always("9999-999999")), ("Student_id", _always("000000001")), ("School_id", _without_zeros)),
+    },
+    "oneroster": {
+        "users": (
+            ("familyName", _always("")),
+            ("orgSourcedIds", _without_zeros),
+            ("grades", _where_filled("Freshman")),
+            ("email", _where_filled("none")),
+            ("role", _always("pupil")),
+        ),
+        "roles": (("role", _always("pupil")), ("orgSourcedId", _without_zeros)),
+        "demographics": (("birthDate", _always("13/32/2014")), ("sex", _always("?"))),
+        "enrollments": (
+            ("classSourcedId", _always("9999-999999")),
+            ("userSourcedId", _always("000000001")),
+            ("schoolSourcedId", _without_zeros),
+            ("role", _always("pupil")),
+        ),
+    },
 }
-_LINE_FAULTS: Mapping[str, tuple[Callable[[Columns], Any], ...]] = {
-    "students": (
-        _short,
-        lambda columns: _unquoted(columns, "Student_city", glued(columns["Student_city"], ", North")),
-        lambda columns: _unquoted(columns, "Student_street", glued('"', columns["Student_street"], ' "rear" 2"')),
-    ),
-    "enrollments": (_short,),
+_LINE_FAULTS: Mapping[str, Mapping[str, tuple[Callable[[Columns], Any], ...]]] = {
+    "clever": {"students": (_short, _with_north("Student_city"), _with_rear("Student_street")), "enrollments": (_short,)},
+    "oneroster": {
+        "users": (_short, _with_north("metadata.city"), _with_rear("metadata.street")),
+        **dict.fromkeys(("roles", "demographics", "enrollments"), (_short,)),
+    },
 }

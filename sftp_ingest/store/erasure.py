@@ -61,7 +61,7 @@ def district(engine: Engine, district_id: str) -> dict[str, int]:
             raise ConfigError(f"run {running} of {district_id} is running; nothing was erased, try again when it has ended")
         mine = select(runs.c.id).where(runs.c.district_id == district_id)
         counts["findings"] = connection.execute(delete(tables.findings).where(tables.findings.c.run_id.in_(mine))).rowcount
-        for table in (tables.changes, tables.holds, runs, tables.deliveries, *reversed(tables.rosters.values())):
+        for table in (tables.roster_states, tables.changes, tables.holds, runs, tables.deliveries, *reversed(tables.rosters.values())):
             counts[table.name] = connection.execute(delete(table).where(table.c.district_id == district_id)).rowcount
         counts["districts"] = connection.execute(delete(districts).where(districts.c.id == district_id)).rowcount
         counts["keys"] = len(known["authorized_keys"].splitlines())

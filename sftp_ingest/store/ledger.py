@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, delete, exists, func, insert, or_, select, update
 
@@ -40,16 +40,22 @@ DISTRICT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # ---------------------------------------------------------------- districts
 
 
+def check_district_id(district_id: str) -> None:
+    """Raises ConfigError where no district may have this id, which is the name of its home, too."""
+    if not DISTRICT_ID.fullmatch(district_id):
+        raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
+
+
 @insisting
 def add_district(engine: Engine, district_id: str, name: str, now: datetime) -> District:
     """The new district, without password and keys. Raises ConfigError where the id cannot be one, or is taken."""
-    if not DISTRICT_ID.fullmatch(district_id):
-        raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
+    check_district_id(district_id)
     with writing(engine) as connection:
         if connection.scalar(select(tables.districts.c.id).where(tables.districts.c.id == district_id)):
             raise ConfigError(f"there is a district {district_id} already")
         row = {"id": district_id, "name": name, "created_at": now, "password_hash": "", "authorized_keys": "", "paused": False}
         connection.execute(insert(tables.districts), row)
+        connection.execute(insert(tables.roster_states), {"district_id": district_id, "rules": "", "repeatable": False, "touches": 0, "touches_known": 0})
     return District(district_id, name, now)
 
 
@@ -148,30 +154,35 @@ def deliveries(engine: Engine, district_id: str) -> list[Delivery]:
         return [_delivery(row) for row in connection.execute(_deliveries_of(district_id)).mappings()]
 
 
-def last_delivery(engine: Engine, district_id: str, *, preview: bool = False) -> Delivery | None:
-    """The delivery received last, previews not counted, or the last preview; None where there is none."""
-    origin = tables.deliveries.c.origin
+def last_delivery(engine: Engine, district_id: str, origin: Literal["sftp", "folder", "preview"] | None = None) -> Delivery | None:
+    """The delivery of this origin that was received last, else of any but previews; None where there is none."""
+    column = tables.deliveries.c.origin
     with reading(engine) as connection:
-        query = _deliveries_of(district_id).where(origin == "preview" if preview else origin != "preview")
+        query = _deliveries_of(district_id).where(column == origin if origin else column != "preview")
         row = connection.execute(query.limit(1)).mappings().one_or_none()
     return _delivery(row) if row else None
 
 
-def last_applied(engine: Engine, district_id: str) -> tuple[Delivery, Mapping[str, FileShape]] | None:
-    """The delivery that the roster came from last, and the shapes of its files by name; None before the first. Reverts deliver nothing."""
+@dataclass(frozen=True)
+class Applied:
+    """A delivery that was applied, the run that did it, and the shapes of its files by name."""
+
+    delivery: Delivery
+    run: SyncRun
+    shapes: Mapping[str, FileShape]
+
+
+def last_applied(engine: Engine, district_id: str) -> Applied | None:
+    """What the roster came from last; None before the first delivery. Reverts deliver nothing."""
     applied = and_(tables.sync_runs.c.outcome.in_(_APPLIED), tables.sync_runs.c.reverts.is_(None))
-    query = (
-        select(tables.deliveries)
-        .join(tables.sync_runs, tables.sync_runs.c.delivery_id == tables.deliveries.c.id)
-        .where(tables.sync_runs.c.district_id == district_id, applied)
-        .order_by(tables.sync_runs.c.id.desc())
-        .limit(1)
-    )
+    runs, deliveries = tables.sync_runs, tables.deliveries
+    last = select(runs).where(runs.c.district_id == district_id, applied).order_by(runs.c.id.desc()).limit(1)
     with reading(engine) as connection:
-        row = connection.execute(query).mappings().one_or_none()
-    if row is None:
-        return None
-    return _delivery(row), {name: _shape(shape) for name, shape in (row["headers"] or {}).items()}
+        run = connection.execute(last).mappings().one_or_none()
+        if run is None:
+            return None
+        row = connection.execute(select(deliveries).where(deliveries.c.id == run["delivery_id"])).mappings().one()
+    return Applied(_delivery(row), _run(run), {name: _shape(shape) for name, shape in (row["headers"] or {}).items()})
 
 
 def save_headers(connection: Connection, delivery_id: str, shapes: Mapping[str, FileShape]) -> None:

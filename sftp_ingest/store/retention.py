@@ -34,7 +34,7 @@ def standings(engine: Engine, district_id: str) -> list[Standing]:
     for row in rows:
         numbers.setdefault(row.delivery_id, []).append(row.id)
     open_ones = held | {row.delivery_id for row in rows if row.state != "closed"}
-    last = applied[0].id if applied else None
+    last = applied.delivery.id if applied else None
     return [Standing(each, tuple(numbers[each.id]), each.id not in open_ones, each.id == last) for each in found if each.id in numbers]
 
 

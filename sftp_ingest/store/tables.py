@@ -196,6 +196,20 @@ sync_runs = Table(
 # The law that a district never has two runs at once, kept by the database itself.
 Index("one_running_run_a_district", sync_runs.c.district_id, unique=True, sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'"))
 
+# What is known of each district's roster as it stands, see `states`.
+roster_states = Table(
+    "roster_states",
+    metadata,
+    Column("district_id", Text, ForeignKey("districts.id"), primary_key=True),
+    Column("run_id", Integer),
+    Column("rules", Text, nullable=False),
+    Column("repeatable", Boolean, nullable=False),
+    Column("read_at", UtcTimestamp),
+    Column("touches", Integer, nullable=False),
+    Column("touches_known", Integer, nullable=False),
+    ForeignKeyConstraint(["district_id", "run_id"], ["sync_runs.district_id", "sync_runs.id"]),
+)
+
 findings = Table(
     "findings",
     metadata,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sftp_ingest.config import FILE_NAME
@@ -20,7 +21,7 @@ from tests.unit.districts import csv_of, ruled, small, student
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
     "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key",
-    "districts export",
+    "districts rotate-password", "districts export", "host-keys", "host-keys list", "host-keys prepare", "host-keys switch", "host-keys retire",
     "runs", "runs list", "runs show", "runs revert", "why", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",
 )  # fmt: skip
@@ -68,6 +69,18 @@ def test_init_a_second_time_keeps_what_is_there(tmp_path: Path) -> None:
     assert (house / "data").stat().st_mode & 0o077 == 0
 
 
+def test_a_key_that_expires_and_another_password_are_given_without_a_restart(home: Home, tmp_path: Path) -> None:
+    home.command("districts", "add", "shelbyville")
+    path = tmp_path / "key.pub"
+    path.write_bytes(asyncssh.generate_private_key("ssh-ed25519", comment="sync").export_public_key())
+    home.command("districts", "add-key", "shelbyville", str(path), "--expires", "2037-01-31")
+    told = home.json("districts", "rotate-password", "shelbyville")
+    assert len(told["password"]) >= 20
+    assert home.json("districts", "rotate-password", "shelbyville")["password"] != told["password"]
+    shown = home.json("districts", "show", "shelbyville")
+    assert (shown["keys"], shown["password"], shown["networks"]) == (["ssh-ed25519 sync until 2037-01-31 00:00Z"], True, [])
+
+
 def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     told = home.json("config", "check")
     assert told["config"] == str(home.folder / FILE_NAME)
@@ -81,11 +94,16 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     [
         ("[server]\nprot = 22", "server.prot"),
         ("[server]\nport = 65536", "server.port"),
+        ("[server]\nhost_key = []", "server.host_key"),
+        ('[server]\nstartups = "50:101:200"', "server.startups"),
+        ('[server]\ntrusted = ["everywhere"]', "server.trusted"),
+        ('[districts.x]\nnetworks = ["10.0.0.0/33"]', "districts.x.networks"),
         ("[defaults]\nstrict = 1", "defaults.strict"),
         ("[defaults]\nkeep_nights = 0", "defaults.keep_nights must not be below 1"),
         ("[districts.x]\nkeep_changes_nights = 1.5", "districts.x.keep_changes_nights must be a whole number"),
         ("[defaults.limits]\nremoved_share = 10", "defaults.limits.removed_share"),
         ('[districts.x]\ncontract = "nowhere"', "districts.x.contract"),
+        ('[defaults]\nkeep_sensitive = ["shoe_size"]', "defaults.keep_sensitive: keep_sensitive names shoe_size, which is no sensitive column"),
         ("[districts.x]\nlimits = 3", "districts.x.limits"),
         ("[x", "TOML"),
     ],
@@ -306,6 +324,14 @@ def test_a_sync_that_is_held_ends_with_1(home: Home, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- districts
 
 
+def test_a_district_whose_home_cannot_be_made_is_not_added(home: Home) -> None:
+    (home.folder / "data" / "homes" / "walled").write_text("a file in its place", encoding="utf-8")
+    done = run_command("districts", "add", "walled", "--generate-password", cwd=home.folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sftp-ingest: data: the home {home.folder}/data/homes/walled cannot be made (File exists); the district was not added\n"
+    assert "walled" not in home.command("districts", "list")
+
+
 def test_a_districts_life_on_the_command_line(home: Home) -> None:
     added = home.json("districts", "add", "lifelong", "--name", "Lifelong Learning", "--generate-password")
     assert len(added["password"]) >= 16
@@ -350,6 +376,23 @@ def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
     one, two = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*.csv")} for root in (tmp_path / "one", tmp_path / "two"))
     assert one == two
     assert len(one) == 12
+
+
+def test_no_district_is_made_up_where_another_lies(tmp_path: Path) -> None:
+    assert run_command("sample", "nights", "--students", "20", cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
+    again = run_command("sample", "nights", "--students", "20", "--format", "oneroster", cwd=tmp_path)
+    assert (again.returncode, "nights/night-1 holds files already" in again.stderr) == (2, True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.csv")} == before
+
+
+def test_what_there_is_nothing_of_is_told_in_a_sentence(tmp_path: Path) -> None:
+    assert run_command("init", cwd=tmp_path).returncode == 0
+    told = {command: run_command(command, "list", cwd=tmp_path).stdout for command in ("districts", "runs", "holds")}
+    assert told == {
+        "districts": "there is no district yet; `sftp-ingest districts add ID` makes one\n", "runs": "there is no run yet\n", "holds": "nothing waits\n"
+    }  # fmt: skip
+    assert run_command("districts", "list", "--json", cwd=tmp_path).stdout == "[]\n"
 
 
 def test_a_district_is_exported_and_synced_again_without_a_change(home: Home, good: Path, tmp_path: Path) -> None:

@@ -11,17 +11,20 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncssh
 import pytest
 from sqlalchemy import text
 
 from sftp_ingest import sample
+from sftp_ingest.config import FILE_NAME
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import SyncRun
-from tests.acceptance.conftest import Home, eventually
+from tests.acceptance.conftest import PATIENCE_SECONDS, Home, eventually
 
 DISTRICT = "springfield"
 STUDENTS = 3000
@@ -271,6 +274,37 @@ def test_a_run_that_outlives_its_killed_daemon_is_not_done_twice(home: Home, nig
     home.push(nights[0], DISTRICT)
     eventually(lambda: running(home), "the run to begin")
     home.kill(children=False)
+    home.serve()
+    home.wait_for_runs(1, DISTRICT)
+    assert home.roster(DISTRICT) == uninterrupted[0]
+    assert_applied_once(home, 1)
+    assert home.stop() == 0
+
+
+def settle(home: Home, seconds: float) -> None:
+    """Let homes be quiet for so long before they are sealed, from the next start on."""
+    config = home.folder / FILE_NAME
+    lines = [f"settle_seconds = {seconds}" if line.startswith("settle_seconds") else line for line in config.read_text(encoding="utf-8").splitlines()]
+    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_daemon_killed_as_it_closes_the_last_upload_finds_all_of_them_at_the_next_start(home: Home, nights: list[Path], uninterrupted: Rosters) -> None:
+    settle(home, 600)
+    home.serve()
+    last = home.home_of(DISTRICT) / max(path.name for path in nights[0].iterdir())
+    with ThreadPoolExecutor(1) as client:
+        pushed = client.submit(home.push, nights[0], DISTRICT)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not last.exists():  # it has its name; that its client and the rest of the daemon are told comes after
+            assert time.monotonic() < deadline
+        home.kill()
+        with suppress(OSError, asyncssh.Error):  # whether the answer has left is a matter of luck
+            pushed.result()
+    sent = {path.name: path.read_bytes() for path in nights[0].iterdir()}
+    assert {path.name: path.read_bytes() for path in home.home_of(DISTRICT).glob("*.csv")} == sent
+    assert (home.sealed(DISTRICT), home.runs(DISTRICT)) == ([], [])
+
+    settle(home, 0.5)
     home.serve()
     home.wait_for_runs(1, DISTRICT)
     assert home.roster(DISTRICT) == uninterrupted[0]

@@ -213,6 +213,16 @@ def test_a_discarded_hold_leaves_the_roster_as_it_is(house: Home, tmp_path: Path
     assert len(house.runs("kept")) == 2
 
 
+def test_what_an_operator_syncs_is_not_undone_by_what_still_lies_in_the_home(house: Home, tmp_path: Path) -> None:
+    house.add("mended")
+    house.push(write(tmp_path / "sent", small()), "mended")
+    house.wait_for_runs(1, "mended")
+    house.json("sync", "mended", str(write(tmp_path / "mended", small(7))))
+    time.sleep(QUIET_SECONDS)
+    assert [run.outcome for run in house.runs("mended")] == ["successful", "successful"]
+    assert sum(row["role"] == "student" for row in house.records("users", "mended")) == 7
+
+
 def test_passwords_stay_in_the_districts_own_files_and_pupils_out_of_the_log(tmp_path: Path) -> None:
     words = {"First_name": "Quibbleworth", "Last_name": "Zanzibarrow", "Student_email": "snorkelfish@example.org", "DOB": "2013-11-27"}
     files = small()

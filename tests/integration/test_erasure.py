@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from sftp_ingest import erasure, retention, runner
 from sftp_ingest.errors import ConfigError, StoreError
-from sftp_ingest.intake import inbox, server
+from sftp_ingest.intake import hostkeys, inbox, server
 from sftp_ingest.model import Limits, Role, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.store import database, ledger
@@ -139,7 +139,7 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
     key = asyncssh.generate_private_key("ssh-ed25519")
     ledger.add_key(house.engine, "acme", key.export_public_key().decode())
     config = replace(house.config, server=replace(house.config.server, host="127.0.0.1", port=0))
-    server.make_host_key(config.host_key)
+    hostkeys.make_host_key(config.host_keys[0])
     acme = ledger.district(house.engine, "acme")
 
     async def go() -> None:
@@ -156,7 +156,7 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
         await listener.drain(0)
 
     asyncio.run(go())
-    assert house.rows() == {"districts": 1}
+    assert house.rows() == {"districts": 1, "roster_states": 1}
     assert erasure.district(config, house.engine, "acme", NOW).rows["districts"] == 1
 
 

@@ -5,110 +5,40 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import shutil
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncssh
 import pytest
 import structlog
 
-from sftp_ingest.config import Config, Server
+from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import server
+from sftp_ingest.intake import hostkeys, server, session
 from sftp_ingest.intake.inbox import PART_PREFIX
-from sftp_ingest.model import District
-
-SFTP = shutil.which("sftp")
-PASSWORD = "correct horse battery staple"
-HASH = server.hash_password(PASSWORD)
-KEY = asyncssh.generate_private_key("ssh-ed25519")
-STRANGER = asyncssh.generate_private_key("ssh-ed25519")
-BIG = os.urandom(1 << 20)
-
-needs_openssh = pytest.mark.skipif(SFTP is None, reason="OpenSSH's sftp is not installed")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    made = Config(tmp_path / "sftp-ingest.toml", tmp_path / "data", "", server=Server(host="127.0.0.1", port=0))
-    server.make_host_key(made.host_key)
-    return made
-
-
-@pytest.fixture
-def home(config: Config) -> Path:
-    return config.homes / "springfield"
-
-
-class Districts:
-    """Two districts, one with a key and a password, one with a password alone; and what the server says of them."""
-
-    def __init__(self) -> None:
-        springfield = District("springfield", "Springfield", datetime.now(UTC), HASH, (KEY.export_public_key().decode().strip(),))
-        shelbyville = District("shelbyville", "Shelbyville", datetime.now(UTC), HASH)
-        self.known = {each.id: each for each in (springfield, shelbyville)}
-        self.activity: list[str] = []
-
-    def lookup(self, name: str) -> District | None:
-        return self.known.get(name)
-
-
-@asynccontextmanager
-async def listening(config: Config, districts: Districts | None = None) -> AsyncIterator[server.Listener]:
-    districts = districts or Districts()
-    listener = await server.listen(config, districts.lookup, districts.activity.append)
-    try:
-        yield listener
-    finally:
-        await listener.drain(0)
-
-
-def connecting(listener: server.Listener, username: str = "springfield", **how: object) -> Awaitable[asyncssh.SSHClientConnection]:
-    with_key = {"client_keys": [KEY], "preferred_auth": "publickey"}
-    asked = {"known_hosts": None, "config": None, "agent_path": None, "gss_host": None, **(how or with_key)}
-    return asyncssh.connect("127.0.0.1", listener.port, username=username, **asked)
-
-
-def by_password(password: str) -> dict[str, object]:
-    return {"client_keys": None, "password": password, "preferred_auth": "password"}
-
-
-def with_client(config: Config, act: Callable[[asyncssh.SFTPClient], Awaitable[None]], districts: Districts | None = None) -> None:
-    async def go() -> None:
-        async with listening(config, districts) as listener, await connecting(listener) as connection, connection.start_sftp_client() as sftp:
-            await act(sftp)
-
-    asyncio.run(go())
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
-def parts(home: Path) -> list[Path]:
-    return list(home.rglob(f"{PART_PREFIX}*"))
-
-
-def files(home: Path) -> list[str]:
-    return sorted(path.name for path in home.iterdir() if path.is_file())
-
-
-def put_sealed(home: Path, name: str, content: bytes) -> Path:
-    """A file in the home with a second hard link, as a sealed delivery has; returns the link."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / name).write_bytes(content)
-    link = home.parent.parent / f"sealed-{name}"
-    link.hardlink_to(home / name)
-    return link
-
+from tests.integration.port import (
+    BIG,
+    KEY,
+    PASSWORD,
+    SFTP,
+    STRANGER,
+    Districts,
+    Packets,
+    by_password,
+    connecting,
+    files,
+    listening,
+    needs_openssh,
+    parts,
+    put_sealed,
+    run_sftp,
+    until,
+    with_client,
+)
 
 # ---------------------------------------------------------------- who gets in
 
@@ -194,7 +124,7 @@ def test_guessing_passwords_ends_the_connection(config: Config) -> None:
             guesser = Guesser()
             with pytest.raises(asyncssh.PermissionDenied, match="Too many wrong passwords"):
                 await connecting(listener, client_factory=lambda: guesser, client_keys=None, preferred_auth="password")
-            assert guesser.guesses == server.PASSWORD_TRIES
+            assert guesser.guesses == session.PASSWORD_TRIES
 
     asyncio.run(go())
 
@@ -223,37 +153,6 @@ def test_a_silent_session_is_ended(config: Config, home: Path) -> None:
                     await connection.wait_closed()
             await until(lambda: not parts(home))
             assert files(home) == []
-
-    asyncio.run(go())
-
-
-def test_there_is_nothing_but_sftp(config: Config, tmp_path: Path) -> None:
-    async def go() -> None:
-        async with listening(config) as listener, await connecting(listener, client_keys=[KEY], agent_forwarding=True) as connection:
-            refused = (asyncssh.ChannelOpenError, asyncssh.ChannelListenError, asyncssh.ProcessError)
-            for command, terminal in ((None, None), (None, "xterm"), ("id", None), ("scp -t /", None)):
-                with pytest.raises(refused):
-                    await connection.create_process(command, term_type=terminal)
-            with pytest.raises(refused):
-                await connection.open_session(subsystem="netconf")
-            with pytest.raises(refused):
-                await connection.open_connection("127.0.0.1", listener.port)
-            with pytest.raises(refused):
-                await connection.open_unix_connection(str(tmp_path / "socket"))
-            with pytest.raises(refused):
-                await connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", listener.port)
-            with pytest.raises(refused):
-                await connection.forward_remote_path(str(tmp_path / "socket"), str(tmp_path / "other"))
-
-    asyncio.run(go())
-
-
-@pytest.mark.parametrize(("offered", "chosen"), [(None, "aes256-gcm@openssh.com"), (["chacha20-poly1305@openssh.com"], "chacha20-poly1305@openssh.com")])
-def test_aes_gcm_is_named_first_and_chacha20_is_kept(config: Config, offered: list[str] | None, chosen: str) -> None:
-    async def go() -> None:
-        ciphers = offered or list(server.CIPHERS)
-        async with listening(config) as listener, await connecting(listener, client_keys=[KEY], encryption_algs=ciphers) as connection:
-            assert connection.get_extra_info("send_cipher") == chosen
 
     asyncio.run(go())
 
@@ -466,32 +365,6 @@ def test_a_cut_connection_leaves_no_half_file(config: Config, home: Path, end: C
         assert sorted(each["file"] for each in logs if each["event"] == "upload_abandoned") == ["students.csv", "teachers.csv"]
 
     asyncio.run(go())
-
-
-class Packets:
-    """SFTP spoken by hand, to say what no client would."""
-
-    def __init__(self, writer: asyncssh.SSHWriter[bytes], reader: asyncssh.SSHReader[bytes]) -> None:
-        self.writer, self.reader = writer, reader
-
-    @staticmethod
-    def packet(kind: int, *fields: int | bytes) -> bytes:
-        body = bytes([kind]) + b"".join(struct.pack(">I", each) if isinstance(each, int) else struct.pack(">I", len(each)) + each for each in fields)
-        return struct.pack(">I", len(body)) + body
-
-    async def ask(self, kind: int, *fields: int | bytes) -> bytes:
-        self.writer.write(self.packet(kind, *fields))
-        size = struct.unpack(">I", await self.reader.readexactly(4))[0]
-        return await self.reader.readexactly(size)
-
-    async def open(self, name: bytes) -> bytes:
-        await self.ask(1, 3)
-        answer = await self.ask(3, 1, name, 0x1A, 0)
-        return answer[9:]
-
-    @classmethod
-    def write(cls, handle: bytes, data: bytes) -> bytes:
-        return cls.packet(6, 2, handle, 0, 0, data)
 
 
 @pytest.mark.parametrize("broken", [struct.pack(">I", 3) + b"\x06\0\0", struct.pack(">I", 1 << 30)])
@@ -726,24 +599,6 @@ def test_folders_are_made_listed_and_removed(config: Config, home: Path) -> None
 # ---------------------------------------------------------------- OpenSSH's own client
 
 
-def run_sftp(port: int, key: Path, batch: str) -> subprocess.CompletedProcess[str]:
-    options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "IdentityAgent=none", "LogLevel=ERROR"]
-    command = [
-        str(SFTP),
-        "-F",
-        "none",
-        "-b",
-        "-",
-        "-P",
-        str(port),
-        "-i",
-        str(key),
-        *(part for each in options for part in ("-o", each)),
-        "springfield@127.0.0.1",
-    ]
-    return subprocess.run(command, input=batch, capture_output=True, text=True, timeout=60, check=False)
-
-
 @needs_openssh
 def test_openssh_puts_resumes_lists_renames_and_gets(config: Config, home: Path, tmp_path: Path) -> None:
     key, sent = tmp_path / "key", tmp_path / "students.csv"
@@ -859,11 +714,11 @@ def test_parts_of_a_server_that_was_killed_are_gone_at_the_next_start(config: Co
 
 
 def test_a_host_key_is_private_and_never_replaced(tmp_path: Path) -> None:
-    fingerprint = server.make_host_key(tmp_path / "host_key")
+    fingerprint = hostkeys.make_host_key(tmp_path / "host_key")
     assert fingerprint == asyncssh.read_private_key(tmp_path / "host_key").get_fingerprint()
     assert (tmp_path / "host_key").stat().st_mode & 0o777 == 0o600
     with pytest.raises(ConfigError, match=r"^server\.host_key: "):
-        server.make_host_key(tmp_path / "host_key")
+        hostkeys.make_host_key(tmp_path / "host_key")
 
 
 def test_a_server_that_cannot_start_names_the_key(config: Config) -> None:
@@ -872,7 +727,7 @@ def test_a_server_that_cannot_start_names_the_key(config: Config) -> None:
             taken = replace(config, server=replace(config.server, port=listener.port))
             with pytest.raises(ConfigError, match=r"server\.port"):
                 await server.listen(taken, Districts().lookup, lambda _: None)
-        config.host_key.unlink()
+        config.host_keys[0].unlink()
         with pytest.raises(ConfigError, match=r"^server\.host_key: "):
             await server.listen(config, Districts().lookup, lambda _: None)
 

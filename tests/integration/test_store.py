@@ -309,7 +309,9 @@ def test_the_last_applied_delivery_is_remembered_with_its_files_shapes(engine: E
         ledger.save_headers(connection, "d1", shapes)
         ledger.close(connection, run.id, "on_hold", NOW, {}, {}, [])
     close(engine, claimed(engine, delivery(name="d2", received_at=LATER)), "refused")
-    assert ledger.last_applied(engine, "acme") == (delivery(), shapes)
+    applied = ledger.last_applied(engine, "acme")
+    assert applied is not None
+    assert (applied.delivery, applied.shapes) == (delivery(), shapes)
 
 
 # ---------------------------------------------------------------- runs
@@ -530,7 +532,8 @@ def test_a_preview_is_kept_with_what_it_would_have_come_to_and_is_no_delivery_of
     kept = ledger.run(engine, run.id)
     assert kept is not None and kept.preview == Preview("on_hold", hold)
     assert ledger.last_delivery(engine, "acme") == first
-    assert ledger.last_delivery(engine, "acme", preview=True) == preview
+    assert ledger.last_delivery(engine, "acme", "preview") == preview
+    assert ledger.last_delivery(engine, "acme", "folder") is None
     assert ledger.last_applied(engine, "acme") is None
     assert ledger.holds(engine) == []
 

@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 
 from sftp_ingest.config import Config, Server
-from sftp_ingest.intake import inbox, server
+from sftp_ingest.intake import hostkeys, inbox, passwords, server
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.model import District
 
@@ -108,8 +108,8 @@ def test_reports_do_not_ring(homes: Path, rings: Rings) -> None:
 
 def test_an_upload_rings_and_a_download_does_not(homes: Path, tmp_path: Path, rings: Rings) -> None:
     config = Config(tmp_path / "sftp-ingest.toml", tmp_path, "", server=Server(host="127.0.0.1", port=0))
-    server.make_host_key(config.host_key)
-    district = District("springfield", "Springfield", datetime.now(UTC), server.hash_password("secret"))
+    hostkeys.make_host_key(config.host_keys[0])
+    district = District("springfield", "Springfield", datetime.now(UTC), passwords.hash_password("secret"))
 
     async def go() -> None:
         listener = await server.listen(config, {"springfield": district}.get, lambda _: None)

@@ -365,7 +365,7 @@ def test_columns_that_moved_by_one_are_told(tmp_path: Path) -> None:
     files = small(60)
     for number, row in enumerate(files["students"]):
         row |= {"Grade": "", "DOB": "7", "Contact_name": "2014-01-02", "Contact_phone": f"Parent {number}", "Contact_type": "2125550100"}
-    found = of(planned(tmp_path, files), "value_unknown")
+    found = of(planned(tmp_path, files), "date_unreadable")
     assert found.column == "DOB"
     assert found.hint == "100% of these cells look like those of Grade, 1 column to the left; 3 columns hold what belongs 1 column to the left"
 

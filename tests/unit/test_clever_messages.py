@@ -157,6 +157,7 @@ STATUS = [
     Message("Received export with zero data", "file_without_rows", "students.csv", raw={"students": header("students")}),
     Message("Unknown Column Names", "header_unknown", "students.csv", "Surname", (1,), tolerant="warn", spoil=with_column("students", "Surname")),
     Message("Bad headers", "row_short", "enrollments.csv", lines=(2,), tolerant="reject", raw=line("enrollments", 2, "0011,s1")),
+    Message("Bad headers", "row_long", "enrollments.csv", lines=(2,), tolerant="reject", raw=line("enrollments", 2, "0011,s1,0001,0002")),
     Message("Missing Required SFTP File", "file_missing", "enrollments.csv", raw={"enrollments": None}),
 ]
 """Contract 1.10.1: what Clever's status box says."""
@@ -189,9 +190,17 @@ ROWS = [
         added("sections", section("s4", "0011", "t1", "Music")),
     ),
     Message("contacts: missing Contact_name", "contact_incomplete", "students.csv", "Contact_name", (3,), "warn", "warn", put("students", 1, Contact_name="")),
+    Message(
+        "contacts: missing Contact_type", "contact_type_missing", "students.csv", "Contact_type", (3,), "warn", "warn",
+        put("students", 1, Contact_type=""),
+    ),
+    Message(
+        "contacts: duplicate identifier", "contact_id_shared", "students.csv", "Contact_sis_id", (2, 3), "warn", "warn",
+        put("students", 1, Contact_sis_id="c1"),
+    ),
     school_unknown("staff"),
 ]  # fmt: skip
-"""Contract 1.10.2: the row is dropped, and the rest of the sync goes on. (Of a contact without a name only the contact is dropped.)"""
+"""Contract 1.10.2: the row is dropped, and the rest of the sync goes on. (Of a contact who lacks what he needs only the contact is dropped.)"""
 
 
 def files_of(message: Message) -> Files:
@@ -216,6 +225,20 @@ def test_an_error_in_a_row_leaves_out_that_row_alone_of_its_file(message: Messag
     plan = planned(tmp_path, files_of(message), strict=True, **message.raw)
     assert plan.counts[message.file.removesuffix(".csv")].rejected == len(message.lines)
     assert {each.code for each in plan.findings if each.severity == "reject" and each.file == message.file} == {message.code}
+
+
+@pytest.mark.parametrize(
+    ("cells", "strict", "kept"),
+    [
+        ({"Contact_name": ""}, True, 5), ({"Contact_name": ""}, False, 5), ({"Contact_type": ""}, True, 5), ({"Contact_type": ""}, False, 6),
+        ({"Contact_sis_id": "c1"}, True, 6), ({"Contact_sis_id": "c1"}, False, 6),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_contact_costs_no_student_his_row(cells: dict[str, str], strict: bool, kept: int, tmp_path: Path) -> None:
+    files = small()
+    put("students", 1, **cells)(files)
+    plan = planned(tmp_path, files, strict=strict)
+    assert (plan.counts["students"].created, plan.counts["students"].rejected, plan.counts["contacts"].created) == (6, 0, kept)
 
 
 def test_admins_are_read_where_clever_no_longer_takes_the_file(tmp_path: Path) -> None:

@@ -367,6 +367,9 @@ WRONG = [
     ({"students": fields('name = "Grade"\nheaders = ["A"]', 'name = "DOB"\nheaders = ["a"]')}, "the header a already means Grade"),
     ({"students": fields('name = "Grade"\nvalues = { "a" = 9 }')}, "Grade: values must pair texts"),
     ({"students": fields('name = "Grade"\nvalues = { "" = "9" }')}, "Grade: values must pair texts"),
+    ({"students": fields('name = "Grade"\nvalues = { "A" = "99" }')}, "Grade: values: A cannot stand for 99, which is no grade that the format knows"),
+    ({"sections": fields('name = "Term_end"\nvalues = { "open" = "never" }')}, "Term_end: values: open cannot stand for never, which is no date"),
+    ({"students": fields('name = "Contact_type"\nvalues = { "A" = "Friend" }')}, "A cannot stand for Friend, which is no contact type"),
     ({"students": fields('name = "Grade"\nconstraints = true')}, "Grade: constraints must be a table"),
     ({"students": fields('name = "Grade"\nconstraints = { require = true }')}, "Grade: constraints: the key require is unknown; required may be meant"),
     ({"students": fields('name = "Grade"\nconstraints = { required = "yes" }')}, "Grade: constraints: required must be true or false"),
@@ -409,6 +412,23 @@ def test_wrong_rules_are_told_in_one_sentence_with_file_and_key(rules: dict[str,
         under(tmp_path, small(), rules)
     assert sentence in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_a_word_may_stand_for_whatever_its_column_takes_and_for_a_blank(tmp_path: Path) -> None:
+    words = {"Grade": ("9th", "Other", ""), "DOB": ("8/31/2014", ""), "Gender": ("female",), "Student_city": ("anything",), "Home_language": ("Klingon",)}
+    own = fields(
+        *(f'name = "{name}"\nvalues = {{ {", ".join(f"w{at} = {json.dumps(each)}" for at, each in enumerate(told))} }}' for name, told in words.items())
+    )
+    assert overlay.rules("clever", str(ruled(tmp_path, students=own)), ()).tables["students"].columns["grade"].values[0] == ("w0", "9th")
+
+
+def test_only_sensitive_columns_can_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="keep_sensitive names shoe_size, which is no sensitive column; known are home_language"):
+        under(tmp_path, small(), {}, keep=("frl_status", "shoe_size"))
+    with pytest.raises(ContractError, match=r"names frl_stats, .* frl_status may be meant"):
+        under(tmp_path, small(), {}, keep=("frl_stats",))
+    own = {"students": fields('name = "Shoe size"\nto = "ext.shoe_size"\nsensitive = true')}
+    assert under(tmp_path, small(), own, keep=("frl_status", "ext.shoe_size")).outcome == "successful"
 
 
 def test_a_folder_that_is_none_or_empty_is_wrong(tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ CASES = [
     Case("value_missing", "students.csv", "Last_name", (3,), spoil=put("students", 1, Last_name="")),
     Case("value_missing", "students.csv", "Student_id", (3,), spoil=put("students", 1, Student_id=" ")),
     Case("value_unknown", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="Multiple")),
-    Case("value_unknown", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
+    Case("date_unreadable", "students.csv", "DOB", (3,), spoil=put("students", 1, DOB="02/29/2005")),
+    Case("date_unreadable", "sections.csv", "Term_start", (2,), spoil=put("sections", 0, Term_start="soon")),
     Case("value_converted", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="KG")),
     Case("value_converted", "students.csv", "Contact_type", (3,), spoil=put("students", 1, Contact_type="Mother")),
     Case("value_excel_date", "students.csv", "Grade", (3,), spoil=put("students", 1, Grade="8-Jun")),
@@ -258,6 +259,11 @@ def test_every_code_has_a_title_and_one_sentence_of_advice() -> None:
 
 def test_a_good_district_has_no_findings(tmp_path: Path) -> None:
     assert planned(tmp_path, small()).findings == ()
+
+
+@pytest.mark.parametrize("photo", [b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40, b"Student_id;Last_name\n1;M\xfcller\n" * 9])
+def test_of_what_is_no_csv_text_nothing_more_is_told(photo: bytes, tmp_path: Path) -> None:
+    assert [each.code for each in planned(tmp_path, small(), students=photo).findings if each.file == "students.csv"] == ["file_not_csv"]
 
 
 def test_an_unknown_school_tells_the_known_one_that_it_resembles(tmp_path: Path) -> None:

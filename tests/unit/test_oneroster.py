@@ -343,9 +343,11 @@ def test_user_profiles_with_the_columns_of_roles_are_read_as_roles() -> None:
         ("kind_unknown", "enrollments.csv", "role", (5,), put("enrollments", 3, role="learner")),
         ("value_unknown", "users.csv", "status", (2,), put("users", 0, status="gone")),
         ("value_unknown", "users.csv", "enabledUser", (2,), put("users", 0, enabledUser="perhaps")),
-        ("value_unknown", "demographics.csv", "birthDate", (2,), put("demographics", 0, birthDate="soon")),
+        ("date_unreadable", "demographics.csv", "birthDate", (2,), put("demographics", 0, birthDate="soon")),
+        ("value_malformed", "users.csv", "email", (2,), put("users", 0, email="none")),
+        ("value_unknown", "users.csv", "grades", (2,), put("users", 0, grades="Freshman")),
         ("value_missing", "users.csv", "familyName", (2,), put("users", 0, familyName="")),
-        ("school_unknown", "users.csv", "org", (2,), put("users", 0, orgSourcedIds="11")),
+        ("school_unknown", "users.csv", "orgSourcedIds", (2,), put("users", 0, orgSourcedIds="11")),
         ("school_unknown", "classes.csv", "schoolSourcedId", (2,), put("classes", 0, schoolSourcedId="11")),
         ("section_unknown", "enrollments.csv", "classSourcedId", (5,), put("enrollments", 3, classSourcedId="s9")),
         ("student_unknown", "enrollments.csv", "userSourcedId", (5,), put("enrollments", 3, userSourcedId="0099")),
@@ -353,6 +355,7 @@ def test_user_profiles_with_the_columns_of_roles_are_read_as_roles() -> None:
         ("course_unknown", "classes.csv", "courseSourcedId", (2,), put("classes", 0, courseSourcedId="Physics")),
         ("term_unknown", "classes.csv", "termSourcedIds", (2,), put("classes", 0, termSourcedIds="z")),
         ("contact_unknown", "users.csv", "agentSourcedIds", (2,), put("users", 0, agentSourcedIds="c1,c9")),
+        ("contacts_many", "users.csv", "agentSourcedIds", (2,), put("users", 0, agentSourcedIds="c1,c2,c3,c4,c5,c6")),
         ("section_without_teacher", "classes.csv", "sourcedId", (5,), lambda files: files["classes"].append(section("s4", "0011", "Art"))),
         ("id_duplicate", "users.csv", "sourcedId", (18,), lambda files: files["users"].append(user("0001", "student", "0011"))),
         ("row_repeated", "enrollments.csv", "", (13,), lambda files: files["enrollments"].append(membership("s1", "0001", "student", sourcedId="again"))),
@@ -549,6 +552,15 @@ def test_a_new_primary_teacher_takes_the_first_place() -> None:
     now = first_night()
     after = applied(now, plan_of(changes(enrollments=[membership("s1", "t2", "teacher")]), now))
     assert [record(after, "section_teachers", section_id="s1", teacher_id=each)["position"] for each in ("t2", "t1")] == ["1", "2"]
+
+
+def test_demographics_that_are_to_be_deleted_leave_blanks_and_the_student() -> None:
+    now = first_night()
+    plan = plan_of(changes(demographics=[{"sourcedId": "0002", "status": "tobedeleted", "birthDate": "", "sex": "", "white": ""}]), now)
+    assert (plan.findings, plan.counts["students"].updated, removed(plan)) == ((), 1, {})
+    told = {each: record(applied(now, plan), "students", sis_id=each) for each in ("0001", "0002")}
+    assert [(told[each]["dob"], told[each]["gender"], told[each]["race"]) for each in told] == [("2014-01-02", "F", "Caucasian"), ("", "", "")]
+    assert told["0002"]["grade"] == "7"
 
 
 def test_a_changed_class_keeps_the_course_that_was_not_sent_again() -> None:

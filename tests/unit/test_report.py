@@ -81,6 +81,12 @@ def test_an_unchanged_night_says_that_the_roster_is_as_sent() -> None:
     assert report_of("unchanged", counts={"students": Counts(unchanged=9)}).verdict == "Unchanged: the roster is as the district sent it."
 
 
+def test_an_unchanged_night_that_left_out_rows_does_not_say_so() -> None:
+    report = report_of("unchanged", counts={"students": Counts(rows=9, rejected=9)})
+    assert report.verdict == "Unchanged: what could be used changes nothing; 9 rows were left out."
+    assert "<strong>Unchanged</strong>\n<p>What could be used changes nothing; 9 rows" in pages.html(report)
+
+
 def test_a_refusal_names_each_file_and_says_that_nothing_was_changed() -> None:
     report = report_of(
         "refused", finding("file_cut", "students.csv"), finding("header_missing", "sections.csv", "Section_id", [1]), finding("value_missing", "schools.csv")
@@ -192,6 +198,13 @@ def test_what_speaks_for_changed_ids_is_told_whole_with_the_hold() -> None:
 def test_equal_faults_without_a_common_value_stay_apart() -> None:
     report = report_of("refused", finding("file_cut", "students.csv"), finding("file_cut", "sections.csv"))
     assert [each.finding.file for each in report.causes] == ["students.csv", "sections.csv"]
+
+
+def test_files_that_are_missing_are_one_cause_unless_something_is_said_of_each() -> None:
+    files = ("teachers.csv", "sections.csv")
+    (cause,) = summary.told(report_of("refused", *(finding("file_missing", each) for each in files)))
+    assert (cause.places, cause.effect) == (files, "The delivery stops here; nothing of it is applied.")
+    assert len(report_of("refused", *(finding("file_missing", each, hint=f"the manifest says so of {each}") for each in files)).causes) == 2
 
 
 def test_equal_values_of_different_columns_stay_apart() -> None:
@@ -347,6 +360,11 @@ def test_the_hold_tells_a_person_what_to_do_until_it_is_decided() -> None:
     decided = text.plain(report_of("on_hold", hold=HOLD, hold_state="discarded"))
     assert "This hold is discarded" in decided
     assert "releases or discards" not in decided
+
+
+def test_the_page_of_a_hold_that_was_decided_does_not_look_as_if_it_waited() -> None:
+    assert "<strong>On hold</strong>" in pages.html(report_of("on_hold", hold=HOLD, hold_state="open"))
+    assert "<strong>Was on hold</strong>" in pages.html(report_of("on_hold", hold=HOLD, hold_state="superseded"))
 
 
 def test_a_terminal_shows_the_same_words_as_the_plain_text() -> None:

@@ -15,6 +15,7 @@ import pytest
 from sftp_ingest import sample, sync
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.sample.faults import WRONG_CELLS
+from sftp_ingest.sample.oneroster import VERSIONS
 from tests.unit.districts import TOLERANT, delivery_of
 
 FILES = ("schools", "teachers", "students", "staff", "sections", "enrollments")
@@ -316,6 +317,23 @@ def test_a_share_of_all_rows_has_a_fault_of_every_kind_the_same_each_time(tmp_pa
     told = {each.code for each in plan.findings}
     assert {"value_missing", "value_unknown", "value_malformed", "school_unknown", "section_unknown", "student_unknown"} <= told
     assert {"row_short", "row_long", "quote_unescaped"} <= told
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_share_of_oneroster_rows_has_a_fault_of_every_kind(version: str, tmp_path: Path) -> None:
+    (clean,) = sample.write(tmp_path / "clean", students=1_000, format="oneroster", oneroster_version=version)
+    for copy in ("one", "two"):
+        (night,) = sample.write(tmp_path / copy, students=1_000, fault_share=0.03, format="oneroster", oneroster_version=version)
+    names = [path.stem for path in clean.folder.iterdir()]
+    assert all(lines(night.folder, name) == lines(tmp_path / "one" / "night-1", name) for name in names)
+    different = {name: sum(one != two for one, two in zip(lines(clean.folder, name), lines(night.folder, name), strict=True)) for name in names}
+    assert {name for name, count in different.items() if count} == {"users", "demographics", "enrollments", "roles"} & set(names)
+    assert sum(different.values()) == night.story["faults"]
+    plan = sync.plan(delivery_of(night.folder), TOLERANT, sync.empty_roster())
+    assert plan.outcome == "successful"
+    told = {each.code for each in plan.findings}
+    assert {"value_missing", "value_unknown", "value_malformed", "date_unreadable", "school_unknown", "section_unknown", "student_unknown"} <= told
+    assert {"row_short", "row_long", "quote_unescaped", "kind_unknown"} <= told
 
 
 def test_faults_of_a_share_are_in_the_last_night_only(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_the_formats_own_values_and_codes_are_read_in_silence(kind: str, text: s
 
 @pytest.mark.parametrize(("kind", "text", "read"), rows(UNKNOWN))
 def test_a_text_that_means_nothing_is_told(kind: str, text: str, read: str) -> None:
-    assert READERS[kind](text) == values.Meaning(read, values.UNKNOWN)
+    assert READERS[kind](text) == values.Meaning(read, values.UNREADABLE if kind in values.DATES else values.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +289,13 @@ def test_dates_and_phones_are_never_told(tmp_path: Path) -> None:
     plan = planned(tmp_path, files)
     assert {each.code for each in plan.findings} == {"value_converted", "value_malformed"}
     assert not any(each.readings or each.values for each in plan.findings)
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "tolerant"])
+def test_a_contacts_type_that_is_no_keyword_is_told_once_and_costs_nobody_the_contact(strict: bool, tmp_path: Path) -> None:
+    plan = planned(tmp_path, spread("Contact_type", "Primary", "Motherwell", ""), strict=strict)
+    assert {each.code: each.lines for each in plan.findings if each.column == "Contact_type"} == {"value_unknown": (3,), "contact_type_missing": (4,)}
+    assert plan.counts["contacts"].created == (2 if strict else 3)
 
 
 def test_what_a_contacts_type_tells_of_the_relationship_fills_a_blank(tmp_path: Path) -> None:

@@ -1,0 +1,309 @@
+"""A district's home as its client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import cast
+
+import asyncssh
+import structlog
+from asyncssh.channel import SSHChannel
+
+from sftp_ingest.intake import paths
+from sftp_ingest.intake.inbox import PART_PREFIX, PREVIEW, REPORTS
+from sftp_ingest.intake.session import Session
+from sftp_ingest.intake.upload import Upload
+
+READ_BYTES = 256 << 10
+"""The most that one request reads, however much it asks for; a client asks again for the rest."""
+TURN_BYTES = 4 << 20
+"""After so many bytes written at one go, as when a client copies a file into another, other sessions have a turn."""
+
+log = structlog.get_logger()
+
+
+class Listing:
+    """A folder that a client reads, page by page; it counts as an open file until the client closes it, or is gone."""
+
+    def __init__(self, session: Session, folder: int) -> None:
+        session.handle_opened()
+        self._session = session
+        self._folder = folder
+        self._own = [".", ".."]
+        self._entries = os.scandir(folder)
+
+    def __aiter__(self) -> Listing:
+        return self
+
+    async def __anext__(self) -> asyncssh.SFTPName:
+        if self._own:
+            return self._named(self._own.pop(0), os.fstat(self._folder))
+        for entry in self._entries:
+            if not entry.name.startswith(PART_PREFIX):
+                with suppress(FileNotFoundError):  # gone since the folder was read
+                    return self._named(entry.name, entry.stat(follow_symlinks=False))
+        raise StopAsyncIteration
+
+    def __del__(self) -> None:
+        if hasattr(self, "_entries"):  # asyncssh forgets a folder that was closed, and says nothing
+            self._entries.close()
+            os.close(self._folder)
+            self._session.handle_closed()
+
+    def _named(self, name: str, facts: os.stat_result) -> asyncssh.SFTPName:
+        return asyncssh.SFTPName(os.fsencode(name), attrs=asyncssh.SFTPAttrs.from_local(facts))
+
+
+class Home(asyncssh.SFTPServer):
+    """A district's home as its client sees it: `/`, with a `reports` folder that only we write.
+
+    Every path is first resolved as text, so that `..` ends at `/`, and then walked from the home one folder at a time with
+    O_NOFOLLOW, so that the kernel itself refuses a symbolic link in any place; nothing is looked up by its whole path.
+    """
+
+    def __init__(self, session: Session, chan: SSHChannel[bytes]) -> None:
+        super().__init__(cast("asyncssh.SSHServerChannel[bytes]", chan))
+        self._session = session
+        self._around = sys.exception()
+        self._unshared = 0
+
+    def map_path(self, path: bytes) -> bytes:
+        """Refuses all that is not allowed below: links of both kinds, and whatever a later asyncssh may add."""
+        raise asyncssh.SFTPPermissionDenied("Not allowed here")
+
+    # ---------------------------------------------------------------- files
+
+    async def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        """The file, open for reading; or an upload, where the client means to write."""
+        self._session.handle_opened()
+        try:
+            if pflags & (asyncssh.FXF_WRITE | asyncssh.FXF_APPEND):
+                return await self._open_upload(path, pflags)
+            with self._at(path) as (folder, name):
+                return paths.open_file(folder, name)
+        except BaseException:
+            self._session.handle_closed()
+            raise
+
+    def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        """Bytes of an open file; of an upload, what was written so far."""
+        self._session.touch()
+        return os.pread(cast(io.FileIO, file_obj).fileno(), min(size, READ_BYTES), offset) if offset <= sys.maxsize - READ_BYTES else b""
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> int | Awaitable[int]:
+        """Writes in the event loop: a thread for every packet costs four times as much as the disk. Now and then others have their turn."""
+        self._session.touch()
+        written = _upload(file_obj).write_at(data, offset)
+        self._unshared += written
+        return self._share(written) if self._unshared >= TURN_BYTES else written
+
+    async def close(self, file_obj: object) -> None:
+        """The client's own CLOSE gives an upload its name; the end of a session throws it away.
+
+        asyncssh calls this for both. What tells them apart is that it cleans up inside the `except` that caught the end of the session,
+        be that a hang-up, a lost connection, our own goodbye or a broken packet, while a CLOSE is never served inside one. The state of
+        the connection would not do: a CLOSE may still be served when the connection is gone, and a broken packet ends a session
+        on a connection that is well. (`_around` is what the event loop itself may be running inside of.)
+        """
+        self._session.handle_closed()
+        if not isinstance(file_obj, Upload):
+            cast(io.FileIO, file_obj).close()
+        elif sys.exception() is self._around:
+            await self._commit(file_obj)
+        else:
+            size = file_obj.size
+            file_obj.discard()
+            self._session.hall.uploads.ended(file_obj)
+            log.warning("upload_abandoned", district=self._session.district, file=paths.plain(file_obj.target), bytes=size)
+        self._tell()
+
+    async def fsync(self, file_obj: object) -> None:
+        """Makes what was written so far durable, under its hidden name."""
+        await asyncio.to_thread(os.fsync, cast(io.FileIO, file_obj).fileno())
+
+    async def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        """Sets times and size; where the file is sealed, and where its size changes, of a new inode in its place.
+
+        Owners and permissions are ours: accepted, for clients send them, and ignored.
+        """
+        with self._at(path, change=True) as (folder, name):
+            there = paths.facts(folder, name)
+            if not stat.S_ISREG(there.st_mode) or (attrs.size is None and attrs.mtime is None):
+                return
+            if attrs.size is None and there.st_nlink == 1:
+                _set_times(attrs, partial(os.utime, name, dir_fd=folder, follow_symlinks=False))
+                return
+            upload = await self._begin(folder, name, keep=True)
+            try:
+                self.fsetstat(upload, attrs)
+            except OSError:
+                upload.discard()
+                self._session.hall.uploads.ended(upload)
+                raise
+            await self._commit(upload)
+
+    async def lsetstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        """As `setstat`: there are no links."""
+        await self.setstat(path, attrs)
+
+    def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> None:
+        """Sets size and times of an upload."""
+        upload = _upload(file_obj)
+        if attrs.size is not None:
+            upload.truncate(attrs.size)
+        _set_times(attrs, partial(os.utime, upload.fileno()))
+
+    # ---------------------------------------------------------------- names
+
+    def lstat(self, path: bytes) -> os.stat_result:
+        """Facts about a file or folder."""
+        with self._at(path) as (folder, name):
+            return paths.facts(folder, name)
+
+    def stat(self, path: bytes) -> os.stat_result:
+        """As `lstat`: links are not followed."""
+        return self.lstat(path)
+
+    def statvfs(self, path: bytes) -> os.statvfs_result:
+        """How much room there is."""
+        with self._at(path) as (folder, _):
+            return os.statvfs(folder)
+
+    def realpath(self, path: bytes) -> bytes:
+        """The path from the home down, resolved as text."""
+        return os.fsencode("/" + "/".join(paths.names(path)))
+
+    def scandir(self, path: bytes) -> Listing:
+        """What lies in a folder, without the parts of open uploads."""
+        with self._at(path) as (parent, name):
+            folder = os.open(name, paths.FOLDER, dir_fd=parent)
+        try:
+            return Listing(self._session, folder)
+        except BaseException:
+            os.close(folder)
+            raise
+
+    async def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Gives a file or folder another name, in place of what had that name: how WinSCP and others end an upload."""
+        with self._at(oldpath, change=True) as (source, old), self._at(newpath, change=True) as (target, new):
+            await asyncio.to_thread(paths.move, source, old, target, new)
+        self._tell()
+
+    async def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """As `rename`."""
+        await self.rename(oldpath, newpath)
+
+    def remove(self, path: bytes) -> None:
+        """Removes a file; what was sealed of it stays sealed."""
+        with self._at(path, change=True) as (folder, name):
+            size = paths.facts(folder, name).st_size
+            os.unlink(name, dir_fd=folder)
+        self._session.room.gone(size, files=1)
+        self._tell()
+
+    async def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        """Makes a folder; the one for previews is there already, and a client's script may make it all the same."""
+        if paths.names(path) == [PREVIEW]:
+            return
+        with self._at(path, change=True) as (folder, name):
+            await self._session.room.another()
+            try:
+                os.mkdir(name, 0o700, dir_fd=folder)
+            except OSError:
+                self._session.room.gone(0, files=1)
+                raise
+
+    def rmdir(self, path: bytes) -> None:
+        """Removes an empty folder."""
+        with self._at(path, change=True) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+        self._session.room.gone(0, files=1)
+
+    def format_user(self, uid: int | None) -> str:
+        """Who owns a file, for listings: the district, not the account that we run as."""
+        return self._session.district
+
+    def format_group(self, gid: int | None) -> str:
+        """As `format_user`."""
+        return self._session.district
+
+    # ---------------------------------------------------------------- within
+
+    @contextmanager
+    def _at(self, path: bytes, *, change: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder of a path, as a descriptor, and the name in it. Raises SFTPError, or OSError where there is no such folder."""
+        self._session.touch()
+        names = paths.names(path)
+        if any(each.startswith(PART_PREFIX) for each in names):
+            raise asyncssh.SFTPPermissionDenied("Names like that are kept for the server")
+        if change and (not names or names[0] == REPORTS):
+            raise asyncssh.SFTPPermissionDenied("The home itself and its reports are kept by the server")
+        with paths.walked(self._session.home, names[:-1]) as folder:
+            yield folder, names[-1] if names else "."
+
+    async def _open_upload(self, path: bytes, pflags: int) -> Upload:
+        with self._at(path, change=True) as (folder, name):
+            there = paths.facts_if_any(folder, name)
+            if there is None and not pflags & asyncssh.FXF_CREAT:
+                raise asyncssh.SFTPNoSuchFile("No such file")
+            if there is not None and pflags & asyncssh.FXF_EXCL:
+                raise asyncssh.SFTPFileAlreadyExists("File already exists")
+            if there is not None and not stat.S_ISREG(there.st_mode):
+                raise asyncssh.SFTPPermissionDenied("Not a file")
+            keep = there is not None and not pflags & asyncssh.FXF_TRUNC
+            return await self._begin(folder, name, keep=keep, append=bool(pflags & asyncssh.FXF_APPEND), exclusive=bool(pflags & asyncssh.FXF_EXCL))
+
+    async def _share(self, written: int) -> int:
+        self._unshared = 0
+        await asyncio.sleep(0)
+        return written
+
+    async def _begin(self, folder: int, name: str, *, keep: bool, append: bool = False, exclusive: bool = False) -> Upload:
+        room = self._session.room
+        await room.another()
+        try:
+            upload = Upload(folder, name, room, append=append, exclusive=exclusive)
+        except OSError:
+            room.gone(0, files=1)
+            raise
+        self._session.hall.uploads.opened(upload)
+        try:
+            if keep:
+                await asyncio.to_thread(upload.fill_from, folder, name)
+        except BaseException:
+            upload.discard()
+            self._session.hall.uploads.ended(upload)
+            raise
+        self._tell()
+        return upload
+
+    async def _commit(self, upload: Upload) -> None:
+        try:
+            size = await asyncio.to_thread(upload.commit)
+        except OSError as fault:
+            log.error("upload_failed", district=self._session.district, file=paths.plain(upload.target), fault=fault.strerror)
+            raise
+        finally:
+            self._session.hall.uploads.ended(upload)
+        log.info("file_received", district=self._session.district, file=paths.plain(upload.target), bytes=size)
+
+    def _tell(self) -> None:
+        self._session.hall.on_activity(self._session.district)
+
+
+def _upload(file_obj: object) -> Upload:
+    if not isinstance(file_obj, Upload):
+        raise asyncssh.SFTPPermissionDenied("Open for reading only")
+    return file_obj
+
+
+def _set_times(attrs: asyncssh.SFTPAttrs, utime: Callable[..., None]) -> None:
+    if attrs.atime is not None and attrs.mtime is not None:
+        utime(times=(attrs.atime, attrs.mtime))

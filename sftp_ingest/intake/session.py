@@ -1,0 +1,211 @@
+"""One connection: who is at the other end, and how long it has been silent."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, cast
+
+import asyncssh
+import structlog
+from asyncssh.channel import SSHChannel
+
+from sftp_ingest.config import Config
+from sftp_ingest.errors import IngestError
+from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Subsystem
+from sftp_ingest.intake.defender import Defender, networks, within
+from sftp_ingest.intake.inbox import PREVIEW, REPORTS
+from sftp_ingest.intake.keys import Admission
+from sftp_ingest.intake.passwords import Passwords
+from sftp_ingest.intake.room import Room
+from sftp_ingest.intake.upload import Uploads
+from sftp_ingest.model import District
+
+Lookup = Callable[[str], District | None]
+"""The district of a log-in name, or None; called in a thread, so it may block."""
+
+PASSWORD_TRIES = 6
+
+log = structlog.get_logger()
+
+
+def sessions_lock(config: Config, district: str) -> Path:
+    """The file that every session of the district holds a shared lock of; who has the exclusive one knows that there is none, and none can begin."""
+    return config.locks / f"{district}.sessions"
+
+
+@dataclass
+class Hall:
+    """What all connections of one server share.
+
+    `on_activity` is called in the event loop with the district's id whenever a session begins, ends, or touches a file.
+    """
+
+    config: Config
+    lookup: Lookup
+    on_activity: Callable[[str], None]
+    home_of: Callable[[Session, SSHChannel[bytes]], asyncssh.SFTPServer]
+    defender: Defender
+    passwords: Passwords = field(default_factory=Passwords)
+    uploads: Uploads = field(default_factory=Uploads)
+    sessions: set[Session] = field(default_factory=set)
+    rooms: dict[str, Room] = field(default_factory=dict)
+
+
+class Session(asyncssh.SSHServer):
+    """One connection: who is at the other end, and since when it has been silent."""
+
+    def __init__(self, hall: Hall) -> None:
+        self.hall = hall
+        self.district = ""  # the one that was let in
+        self.touched = 0.0
+        self.connection: Connection
+        self.home: Path  # `/` to the district
+        self.room: Room
+        self._handles = 0
+        self.peer = ""
+        self._name = ""
+        self._asking: District | None = None  # whose name was given
+        self._candidate: District | None = None  # the same, where it may log in from there
+        self._proven = ""  # whose key or password was checked last
+        self._wrong = 0
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
+        self._presence: IO[str] | None = None
+        self._channels = 0
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Someone is at the door."""
+        self.connection = cast(Connection, conn)
+        self.peer = self.connection.peer
+        self.hall.sessions.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; its open uploads go with it, see `Home.close`."""
+        self.hall.sessions.discard(self)
+        self.hall.defender.left(self.peer, stranger=not self.district)
+        if self._watch:
+            self._watch.cancel()
+        if self._presence:
+            self._presence.close()
+        if self.district:
+            log.info("session_closed", district=self.district, peer=self.peer)
+            self.hall.on_activity(self.district)
+            return
+        if not self._wrong and not self._proven:
+            self.hall.defender.offended(self.peer)
+        if self._name:  # the name given may be a password typed into the wrong field
+            elsewhere = {"reason": "network"} if self._asking and not self._candidate else {}
+            log.warning("login_refused", district=self._asking.id if self._asking else "(unknown)", peer=self.peer, **elsewhere)
+
+    async def begin_auth(self, username: str) -> bool:
+        """Looks the name up; known or not, it is asked for a key or a password."""
+        try:
+            asking = await asyncio.to_thread(self.hall.lookup, username)
+        except IngestError as fault:
+            log.error("lookup_failed", fault=str(fault))
+            raise asyncssh.ServiceNotAvailable("Try again later") from fault
+        self._name, self._asking = username, asking
+        self._candidate = asking if asking and self._may_come_from_here(asking) else None
+        district, lines = (self._candidate.id, self._candidate.keys) if self._candidate else ("", ())
+        self.connection.set_authorized_keys(Admission(district, lines, self.hall.config.server.user_authorities, self.peer, self._prove))
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """Offered to everyone, so that the offer tells nothing."""
+        return True
+
+    def password_auth_supported(self) -> bool:
+        """Offered to everyone, so that the offer tells nothing."""
+        return True
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        """Whether the password is the district's. Ends the connection after too many wrong ones, of its own or of its address."""
+        district = self._candidate if username == self._name else None
+        met = await self.hall.passwords.verified(district.password_hash if district else "", password, self.peer)
+        self._prove(district.id if district else "")
+        if not met:
+            self._wrong += 1
+            self.hall.defender.offended(self.peer)
+            if self._wrong >= PASSWORD_TRIES or self.hall.defender.banned(self.peer):
+                raise asyncssh.PermissionDenied("Too many wrong passwords")
+        return met
+
+    def auth_completed(self) -> None:
+        """Opens the home of the district whose key or password was good; a client may have sent another name since."""
+        if sum(each.district == self._proven for each in self.hall.sessions) >= self.hall.config.server.sessions_per_district:
+            log.warning("session_refused", district=self._proven, peer=self.peer, reason="sessions_per_district")
+            raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many sessions")
+        self.home = self.hall.config.homes / self._proven
+        try:
+            self._presence = _present(self.hall.config, self._proven)
+            for folder in (self.home, self.home / REPORTS, self.home / PREVIEW):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as fault:
+            log.error("home_unavailable", district=self._proven, fault=fault.strerror)
+            raise asyncssh.ServiceNotAvailable("Try again later") from fault
+        self.district = self._proven
+        self.room = self.hall.rooms.setdefault(self.district, Room(self.hall.config.server, self.district, self.home))
+        self.hall.defender.known(self.peer)
+        self.touch()
+        self._look_at_the_clock()
+        version = str(self.connection.get_extra_info("client_version"))
+        log.info("session_opened", district=self.district, peer=self.peer, client_version=re.sub(r"[^ -~]", "?", version)[:64])
+        self.hall.on_activity(self.district)
+
+    def session_requested(self) -> tuple[Channel, Subsystem]:
+        """A channel on which SFTP may be spoken. Raises ChannelOpenError where there are too many."""
+        if self._channels >= CHANNELS:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "Too many channels")
+        self._channels += 1
+        return Channel(self.connection), Subsystem(self.connection, partial(self.hall.home_of, self), self._channel_ended)
+
+    def touch(self) -> None:
+        """The client asked for something."""
+        self.touched = self._loop.time()
+
+    def handle_opened(self) -> None:
+        """Counts a file or folder that the client holds open, until `handle_closed`. Raises SFTPFailure where it holds too many."""
+        if self._handles >= self.hall.config.server.handles_per_session:
+            raise asyncssh.SFTPFailure("Too many open files")
+        self._handles += 1
+
+    def handle_closed(self) -> None:
+        """One less is open."""
+        self._handles -= 1
+
+    def _channel_ended(self) -> None:
+        self._channels -= 1
+
+    def _prove(self, district: str) -> None:
+        self._proven = district
+
+    def _may_come_from_here(self, district: District) -> bool:
+        allowed = self.hall.config.settings(district.id).networks
+        return not allowed or within(self.peer, networks(allowed))
+
+    def _look_at_the_clock(self) -> None:
+        patience = self.hall.config.server.idle_seconds
+        left = self.touched + patience - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._look_at_the_clock)
+        elif patience:
+            self.connection.close()
+
+
+def _present(config: Config, district: str) -> IO[str]:
+    """The open file that tells other processes, by a shared lock, that the district has a session. Raises OSError while the district is being erased."""
+    path = sessions_lock(config, district)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file

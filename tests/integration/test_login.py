@@ -1,0 +1,404 @@
+"""Who gets in, with what, from where, and how many at once: keys of every kind, certificates, bans and limits, on a real listener."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncssh
+import pytest
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sftp_ingest.config import Config, Settings
+from sftp_ingest.errors import ConfigError
+from sftp_ingest.intake import hostkeys, keys, server
+from tests.integration.port import (
+    BIG,
+    KEY,
+    PASSWORD,
+    SFTP,
+    STRANGER,
+    Districts,
+    by_password,
+    connecting,
+    listening,
+    needs_openssh,
+    private_key,
+    run_openssh,
+    until,
+)
+
+AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
+
+
+def text(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "big") + value
+
+
+class Token(asyncssh.SSHKeyPair):
+    """A security key made of software: it signs as FIDO2 tokens do, with a counter and a flag that says whether it was touched."""
+
+    def __init__(self, *, touched: bool = True) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self._flags = bytes([1 if touched else 0])
+        algorithm = b"sk-ssh-ed25519@openssh.com"
+        public = text(algorithm) + text(self._key.public_key().public_bytes_raw()) + text(b"ssh:")
+        super().__init__(algorithm, algorithm, (algorithm,), (algorithm,), public, None)
+
+    @property
+    def line(self) -> str:
+        return f"{self.get_algorithm()} {base64.b64encode(self.public_data).decode()}"
+
+    def sign(self, data: bytes) -> bytes:
+        counter = (7).to_bytes(4, "big")
+        signed = hashlib.sha256(b"ssh:").digest() + self._flags + counter + hashlib.sha256(data).digest()
+        return text(self.algorithm) + text(self._key.sign(signed)) + self._flags + counter
+
+
+def line_of(key: asyncssh.SSHKey) -> str:
+    return key.export_public_key().decode().strip()
+
+
+def with_keys(*lines: str) -> Districts:
+    districts = Districts()
+    districts.known["springfield"] = replace(districts.known["springfield"], keys=lines)
+    return districts
+
+
+def serving(config: Config, **server_settings: object) -> Config:
+    return replace(config, server=replace(config.server, **server_settings))
+
+
+async def gets_in(listener: server.Listener, key: object, username: str = "springfield") -> bool:
+    try:
+        async with await connecting(listener, username, client_keys=[key], preferred_auth="publickey") as connection, connection.start_sftp_client() as sftp:
+            assert await sftp.realpath(".") == "/"
+            return True
+    except asyncssh.PermissionDenied as fault:
+        assert fault.reason == f"Permission denied for user {username} on host 127.0.0.1"
+        return False
+
+
+def admitted(config: Config, districts: Districts, *attempts: object) -> list[bool]:
+    """For each key, or key and user name, whether it opens a session."""
+
+    async def go() -> list[bool]:
+        async with listening(config, districts) as listener:
+            return [await gets_in(listener, *(each if isinstance(each, list) else [each])) for each in attempts]
+
+    return asyncio.run(go())
+
+
+# ---------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize("algorithm", ["ssh-ed25519", "ssh-ed448", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"])
+def test_a_key_of_every_good_kind_opens_the_home(config: Config, algorithm: str) -> None:
+    key = asyncssh.generate_private_key(algorithm)
+    keys.check_key(line_of(key))
+    assert admitted(config, with_keys(line_of(STRANGER), line_of(key)), key) == [True]
+
+
+def test_a_security_key_opens_the_home_where_it_was_touched(config: Config) -> None:
+    touched, untouched = Token(), Token(touched=False)
+    keys.check_key(touched.line)
+    assert admitted(config, with_keys(touched.line, untouched.line), touched, untouched, Token()) == [True, False, False]
+    assert admitted(config, with_keys(f"no-touch-required {untouched.line}"), untouched) == [True]
+
+
+def test_a_signature_that_rests_on_sha1_is_refused(config: Config) -> None:
+    key = asyncssh.generate_private_key("ssh-rsa")
+
+    async def go() -> None:
+        async with listening(config, with_keys(line_of(key))) as listener:
+            with pytest.raises(asyncssh.PermissionDenied):
+                await connecting(listener, client_keys=[key], signature_algs=["ssh-rsa"], preferred_auth="publickey")
+            assert await gets_in(listener, key)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "students.csv",
+        f'command="id" {line_of(KEY)}',
+        f'environment="A=B" {line_of(KEY)}',
+        f'expiry-time="soon" {line_of(KEY)}',
+        f"unheard-of {line_of(KEY)}",
+        line_of(asyncssh.generate_private_key("ssh-rsa", key_size=1024)),
+        line_of(asyncssh.generate_private_key("ssh-dss")),
+        line_of(KEY)[:40],
+    ],
+    ids=["empty", "no key", "command", "environment", "odd expiry", "odd option", "short RSA", "DSA", "cut"],
+)
+def test_a_line_that_cannot_be_kept_to_is_not_taken(line: str) -> None:
+    with pytest.raises(ConfigError):
+        keys.check_key(line)
+
+
+def test_a_key_lets_in_until_it_expires(config: Config) -> None:
+    today = datetime.now(UTC).date()
+    tomorrow = keys.expiring(line_of(KEY), today + timedelta(days=1))
+    over = keys.expiring(f"restrict {line_of(KEY)}", today)
+    for each in (tomorrow, over):
+        keys.check_key(each)
+    assert admitted(config, with_keys(tomorrow), KEY) == [True]
+    assert admitted(config, with_keys(over), KEY) == [False]
+    assert admitted(config, with_keys(over, tomorrow), KEY) == [True]
+    assert keys.told(tomorrow) == f"ssh-ed25519 until {today + timedelta(days=1)} 00:00Z"
+    with pytest.raises(ConfigError):
+        keys.expiring(tomorrow, today)
+
+
+def test_a_line_that_became_unreadable_opens_nothing_and_hides_no_other(config: Config) -> None:
+    assert admitted(config, with_keys("ssh-ed25519 AAAA broken", f'expiry-time="soon" {line_of(STRANGER)}', line_of(KEY)), KEY, STRANGER) == [True, False]
+
+
+@pytest.mark.parametrize(("source", "expected"), [("127.0.0.0/8", True), ("192.0.2.0/24", False), ("!127.0.0.1,*", False)])
+def test_a_key_may_be_bound_to_where_it_comes_from(config: Config, source: str, expected: bool) -> None:
+    assert admitted(config, with_keys(f'from="{source}" {line_of(KEY)}'), KEY) == [expected]
+
+
+# ---------------------------------------------------------------- certificates
+
+
+def certificate(authority: asyncssh.SSHKey = AUTHORITY, **terms: object) -> tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]:
+    return KEY, authority.generate_user_certificate(KEY, "a sync program", **{"principals": ["springfield"], **terms})
+
+
+def test_a_certificate_opens_the_home_of_the_district_that_it_names(config: Config) -> None:
+    trusting = serving(config, user_authorities=(line_of(AUTHORITY),))
+    attempts = [
+        certificate(),
+        [certificate(), "shelbyville"],
+        [certificate(principals=["springfield", "shelbyville"]), "shelbyville"],
+        [certificate(), "nobody"],
+        certificate(principals=[]),
+        certificate(principals=["*"]),
+        certificate(valid_before=int(datetime.now(UTC).timestamp()) - 60),
+        certificate(valid_after=int(datetime.now(UTC).timestamp()) + 3600),
+        certificate(source_address=["192.0.2.0/24"]),
+        certificate(authority=STRANGER),
+    ]
+    assert admitted(trusting, with_keys(), *attempts) == [True, False, True, False, False, False, False, False, False, False]
+    assert admitted(config, with_keys(), certificate()) == [False]
+
+
+def test_a_host_certificate_is_no_users(config: Config) -> None:
+    held = KEY, AUTHORITY.generate_host_certificate(KEY, "a host", principals=["springfield"])
+    assert admitted(serving(config, user_authorities=(line_of(AUTHORITY),)), with_keys(), held) == [False]
+
+
+def test_a_district_may_have_an_authority_of_its_own(config: Config) -> None:
+    line = f"cert-authority {line_of(AUTHORITY)}"
+    keys.check_key(line)
+    assert admitted(config, with_keys(line), certificate(), [certificate(principals=["shelbyville"]), "springfield"], AUTHORITY) == [True, False, False]
+    assert admitted(config, with_keys(line), [certificate(principals=["shelbyville"]), "shelbyville"], certificate(principals=[])) == [False, False]
+
+
+def test_an_authority_that_is_no_key_stops_the_start(config: Config) -> None:
+    async def go() -> None:
+        with pytest.raises(ConfigError, match=r"^server\.user_authorities: "):
+            await server.listen(serving(config, user_authorities=("nonsense",)), Districts().lookup, lambda _: None)
+
+    asyncio.run(go())
+
+
+# ---------------------------------------------------------------- from where
+
+
+@pytest.mark.parametrize(
+    ("networks", "expected"), [(("127.0.0.0/8",), True), (("192.0.2.0/24", "127.0.0.1"), True), (("192.0.2.0/24", "2001:db8::/32"), False)]
+)
+def test_a_district_logs_in_from_its_networks_only(config: Config, networks: tuple[str, ...], expected: bool) -> None:
+    bound = replace(config, districts={"springfield": Settings(networks=networks)})
+
+    async def go() -> None:
+        async with listening(bound) as listener:
+            with structlog.testing.capture_logs() as logs:
+                assert await gets_in(listener, KEY) is expected
+                try:
+                    (await connecting(listener, **by_password(PASSWORD))).close()
+                    assert expected
+                except asyncssh.PermissionDenied:
+                    assert not expected
+                await until(lambda: len(logs) >= 2)
+            assert expected or {each["reason"] for each in logs} == {"network"}
+
+    asyncio.run(go())
+
+
+# ---------------------------------------------------------------- how many, and who is banned
+
+
+def test_who_guesses_is_banned_and_the_right_password_does_not_help(config: Config) -> None:
+    async def go() -> None:
+        async with listening(serving(config, ban_score=4)) as listener:
+            with structlog.testing.capture_logs() as logs:
+                for _ in range(4):
+                    with pytest.raises(asyncssh.PermissionDenied):
+                        await connecting(listener, **by_password("wrong"))
+                for how in ({}, by_password(PASSWORD)):
+                    with pytest.raises((asyncssh.ConnectionLost, OSError)):
+                        await connecting(listener, **how)
+            assert [each["event"] for each in logs if "ban" in each["event"] or each["event"] == "connection_refused"] == [
+                "address_banned",
+                "connection_refused",
+            ]
+
+    asyncio.run(go())
+
+
+def test_a_trusted_network_is_never_banned(config: Config) -> None:
+    async def go() -> None:
+        async with listening(serving(config, ban_score=2, trusted=("127.0.0.0/8",))) as listener:
+            for _ in range(4):
+                with pytest.raises(asyncssh.PermissionDenied):
+                    await connecting(listener, **by_password("wrong"))
+            assert await gets_in(listener, KEY)
+
+    asyncio.run(go())
+
+
+def test_knocking_without_logging_in_counts_too(config: Config) -> None:
+    async def go() -> None:
+        async with listening(serving(config, ban_score=3)) as listener:
+            for _ in range(3):
+                _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                writer.close()
+                await until(lambda: not listener.sessions)
+            with pytest.raises((asyncssh.ConnectionLost, OSError)):
+                await connecting(listener)
+
+    asyncio.run(go())
+
+
+def test_a_district_has_only_so_many_sessions(config: Config) -> None:
+    async def go() -> None:
+        async with listening(serving(config, sessions_per_district=2)) as listener:
+            first, second = await connecting(listener), await connecting(listener)
+            with structlog.testing.capture_logs() as logs:
+                third = await connecting(listener)
+                await third.wait_closed()
+            assert [each["reason"] for each in logs if each["event"] == "session_refused"] == ["sessions_per_district"]
+            other = await connecting(listener, "shelbyville", **by_password(PASSWORD))
+            first.close()
+            await until(lambda: len(listener.sessions) == 2)
+            assert await gets_in(listener, KEY)
+            for each in (second, other):
+                each.close()
+
+    asyncio.run(go())
+
+
+def test_an_address_has_only_so_many_connections(config: Config) -> None:
+    async def go() -> None:
+        async with listening(serving(config, sessions_per_address=2)) as listener:
+            first, second = await connecting(listener), await connecting(listener)
+            with pytest.raises((asyncssh.ConnectionLost, OSError)):
+                await connecting(listener)
+            first.close()
+            await until(lambda: len(listener.sessions) == 1)
+            assert await gets_in(listener, KEY)
+            second.close()
+
+    asyncio.run(go())
+
+
+def test_a_crowd_of_strangers_is_not_let_in_and_harms_nobody_who_is(config: Config, home: Path) -> None:
+    async def go() -> None:
+        async with listening(serving(config, startups="5:50:10")) as listener:
+            async with await connecting(listener) as connection, connection.start_sftp_client() as sftp:
+                strangers = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(40)]
+                greeted = await asyncio.gather(*(reader.read(3) for reader, _ in strangers))
+                assert 5 <= sum(each == b"SSH" for each in greeted) <= 10
+                async with sftp.open("students.csv", "wb") as file:
+                    await file.write(BIG)
+                for _, writer in strangers:
+                    writer.close()
+                await until(lambda: len(listener.sessions) == 1)
+            assert await gets_in(listener, KEY)
+        assert (home / "students.csv").read_bytes() == BIG
+
+    asyncio.run(go())
+
+
+def test_a_flood_of_wrong_passwords_keeps_nobody_with_a_key_waiting_behind_it(config: Config) -> None:
+    """All guesses of one address wait for each other, so a log-in in between is served while most of them are still unanswered."""
+
+    async def go() -> None:
+        async with listening(serving(config, ban_score=1000)) as listener:
+
+            async def guess() -> None:
+                await connecting(listener, **by_password("wrong"))
+
+            guesses = [asyncio.create_task(guess()) for _ in range(30)]
+            await until(lambda: len(listener.sessions) == 30)
+            assert await gets_in(listener, KEY)
+            assert sum(each.done() for each in guesses) < 30
+            assert all(isinstance(each, asyncssh.PermissionDenied) for each in await asyncio.gather(*guesses, return_exceptions=True))
+
+    asyncio.run(go())
+
+
+# ---------------------------------------------------------------- the server's own keys
+
+
+@needs_openssh
+def test_host_keys_are_exchanged_under_the_eyes_of_a_client_that_is_strict(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSH's client knows the old key alone, hears of the next, and knows the server by it when the old one is gone; the server is never restarted."""
+    monkeypatch.setattr(server, "HOST_KEYS_SECONDS", 0.05)
+    known, key, path = tmp_path / "known_hosts", private_key(tmp_path), config.host_keys[0]
+    strict = ["-oStrictHostKeyChecking=yes", "-oUpdateHostKeys=yes", f"-oUserKnownHostsFile={known}", "-oGlobalKnownHostsFile=none", "-b-"]
+
+    def blob() -> str:
+        return asyncssh.read_private_key(path).export_public_key().decode().split()[1]
+
+    async def go() -> None:
+        async with listening(config) as listener:
+
+            async def comes_in() -> bool:
+                return (await asyncio.to_thread(run_openssh, SFTP, listener.port, key, *strict, batch="pwd\n")).returncode == 0
+
+            async def served(change: Callable[[Config], None]) -> None:
+                with structlog.testing.capture_logs() as logs:
+                    await asyncio.to_thread(change, config)
+                    await until(lambda: any(each["event"] == "host_keys_changed" for each in logs))
+
+            first = blob()
+            known.write_text(f"[127.0.0.1]:{listener.port} ssh-ed25519 {first}\n")
+            await served(hostkeys.prepare)
+            assert await comes_in()
+            await served(hostkeys.switch)
+            assert blob() != first
+            assert await comes_in()
+            await served(hostkeys.retire)
+            assert await comes_in()
+            assert [line.split()[2] for line in known.read_text().splitlines()] == [blob()]
+            for change in (hostkeys.switch, hostkeys.retire):
+                with pytest.raises(ConfigError):
+                    change(config)
+
+    asyncio.run(go())
+
+
+def test_a_host_key_that_became_unreadable_leaves_the_one_that_was_read(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HOST_KEYS_SECONDS", 0.05)
+
+    async def go() -> None:
+        async with listening(config) as listener:
+            with structlog.testing.capture_logs() as logs:
+                config.host_keys[0].write_text("nonsense")
+                await until(lambda: any(each["event"] == "host_keys_unreadable" for each in logs))
+            assert await gets_in(listener, KEY)
+
+    asyncio.run(go())

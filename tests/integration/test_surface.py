@@ -1,0 +1,238 @@
+"""What the SFTP server offers to a stranger, and what it does not: measured with ssh-audit, tried with OpenSSH's clients and asyncssh's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from sftp_ingest.config import Config
+from sftp_ingest.intake import hostkeys
+from sftp_ingest.intake.connection import CHANNELS, CIPHERS
+from tests.integration.port import KEY, SFTP, SSH, Packets, connecting, listening, needs_openssh, private_key, run_openssh, until
+
+Attempt = Callable[[asyncssh.SSHClientConnection, Path], Awaitable[object]]
+
+UNPROTECTED = "does not provide protection against post-quantum attacks"
+
+
+def audited(config: Config) -> tuple[int, dict[str, list[str]]]:
+    """What ssh-audit says of the server: its exit code, and every fail and warn by algorithm."""
+
+    async def go() -> subprocess.CompletedProcess[bytes]:
+        async with listening(config) as listener:
+            command = [sys.executable, "-m", "ssh_audit.ssh_audit", "--json", "--skip-rate-test", "-p", str(listener.port), "127.0.0.1"]
+            return await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=120, check=False)
+
+    done = asyncio.run(go())
+    told = json.loads(done.stdout)
+    algorithms = [each for group in ("kex", "key", "enc", "mac") for each in told[group]]
+    assert {each["algorithm"] for each in told["key"]} == {"ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256"}
+    assert told["cves"] == []
+    return done.returncode, {each["algorithm"]: faults for each in algorithms if (faults := each["notes"].get("fail", []) + each["notes"].get("warn", []))}
+
+
+@pytest.fixture
+def with_both_keys(config: Config) -> Config:
+    hostkeys.make_host_key(config.host_keys[1])
+    return config
+
+
+# ---------------------------------------------------------------- algorithms
+
+
+def test_ssh_audit_finds_nothing_to_fail_or_warn_of_where_every_client_must_have_a_hybrid(with_both_keys: Config) -> None:
+    code, faults = audited(replace(with_both_keys, server=replace(with_both_keys.server, post_quantum_only=True)))
+    assert (code, faults) == (0, {})
+
+
+def test_all_that_ssh_audit_warns_of_is_what_clients_without_a_hybrid_need(with_both_keys: Config) -> None:
+    _, faults = audited(with_both_keys)
+    assert faults == {"curve25519-sha256": [UNPROTECTED], "curve25519-sha256@libssh.org": [UNPROTECTED]}
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(None, "aes256-gcm@openssh.com"), (["chacha20-poly1305@openssh.com"], "chacha20-poly1305@openssh.com")])
+def test_aes_gcm_is_named_first_and_chacha20_is_kept(config: Config, offered: list[str] | None, chosen: str) -> None:
+    async def go() -> None:
+        ciphers = offered or list(CIPHERS)
+        async with listening(config) as listener, await connecting(listener, client_keys=[KEY], encryption_algs=ciphers) as connection:
+            assert connection.get_extra_info("send_cipher") == chosen
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("algorithm", ["ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256"])
+def test_a_client_may_know_the_server_by_either_of_its_keys(with_both_keys: Config, algorithm: str) -> None:
+    async def go() -> None:
+        known = [asyncssh.read_private_key(each).convert_to_public() for each in with_both_keys.host_keys]
+        async with listening(with_both_keys) as listener:
+            how = {"client_keys": [KEY], "known_hosts": (known, [], []), "server_host_key_algs": [algorithm]}
+            async with await connecting(listener, **how) as connection, connection.start_sftp_client():
+                pass
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"server_host_key_algs": ["ssh-rsa"]},
+        {"mac_algs": ["hmac-sha2-256"], "encryption_algs": ["aes128-ctr"]},
+        {"encryption_algs": ["aes128-cbc"]},
+        {"kex_algs": ["ecdh-sha2-nistp256"]},
+        {"kex_algs": ["diffie-hellman-group14-sha256"]},
+        {"compression_algs": ["zlib@openssh.com"]},
+    ],
+)
+def test_what_is_weak_is_not_agreed_to(with_both_keys: Config, how: dict[str, object]) -> None:
+    async def go() -> None:
+        async with listening(with_both_keys) as listener:
+            with pytest.raises(asyncssh.KeyExchangeFailed):
+                await connecting(listener, client_keys=[KEY], **how)
+
+    asyncio.run(go())
+
+
+# ---------------------------------------------------------------- nothing but SFTP
+
+
+def shell(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.create_process()
+
+
+def terminal(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.create_process(term_type="xterm")
+
+
+def command(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.create_process("id")
+
+
+def scp(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    (folder / "students.csv").write_bytes(b"x")
+    return asyncssh.scp(str(folder / "students.csv"), (connection, "/"))
+
+
+def other_subsystem(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.open_session(subsystem="netconf")
+
+
+def local_port(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.open_connection("127.0.0.1", 22)
+
+
+def remote_port(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 22)
+
+
+def local_socket(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.open_unix_connection(str(folder / "socket"))
+
+
+def remote_socket(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.forward_remote_path(str(folder / "socket"), str(folder / "other"))
+
+
+def x11(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.open_session(subsystem="sftp", x11_forwarding=True, x11_display="127.0.0.1:0", encoding=None)
+
+
+def tunnel(connection: asyncssh.SSHClientConnection, folder: Path) -> Awaitable[object]:
+    return connection.open_tun()
+
+
+ATTEMPTS = (shell, terminal, command, scp, other_subsystem, local_port, remote_port, local_socket, remote_socket, x11, tunnel)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda each: each.__name__)
+def test_all_but_sftp_is_refused(config: Config, tmp_path: Path, attempt: Attempt) -> None:
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            with pytest.raises((asyncssh.ChannelOpenError, asyncssh.ChannelListenError, asyncssh.ProcessError, asyncssh.SFTPError)):
+                await attempt(connection, tmp_path)
+            async with connection.start_sftp_client() as sftp:
+                assert await sftp.listdir("/") != []
+
+    asyncio.run(go())
+
+
+@needs_openssh
+@pytest.mark.parametrize(
+    "arguments", [("-T",), ("-tt",), ("id",), ("-s", "netconf"), ("-W127.0.0.1:22",), ("-N", "-oExitOnForwardFailure=yes", "-R0:127.0.0.1:22")], ids=" ".join
+)
+def test_openssh_gets_nothing_but_sftp_either(config: Config, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    async def go() -> None:
+        async with listening(config) as listener:
+            done = await asyncio.to_thread(run_openssh, SSH, listener.port, private_key(tmp_path), *arguments)
+            assert done.returncode != 0
+            assert done.stdout == ""
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("request_name", "fields"),
+    [(b"env", (b"LANG", b"C")), (b"auth-agent-req@openssh.com", ()), (b"exec", (b"id",)), (b"shell", ()), (b"subsystem", (b"sftp",)), (b"nonsense", ())],
+)
+def test_an_open_sftp_channel_grants_no_further_request(config: Config, request_name: bytes, fields: tuple[bytes, ...]) -> None:
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            channel, _ = await connection.create_session(asyncssh.SSHClientSession, subsystem="sftp", encoding=None)
+            answer = await channel._make_request(request_name, *(len(each).to_bytes(4, "big") + each for each in fields))
+            assert answer is False
+
+    asyncio.run(go())
+
+
+@needs_openssh
+def test_the_environment_that_openssh_sends_is_ignored(config: Config, tmp_path: Path) -> None:
+    async def go() -> None:
+        async with listening(config) as listener:
+            done = await asyncio.to_thread(run_openssh, SFTP, listener.port, private_key(tmp_path), "-b-", "-oSetEnv=LANG=C", batch="pwd\n")
+            assert (done.returncode, "Remote working directory: /" in done.stdout) == (0, True)
+
+    asyncio.run(go())
+
+
+def test_a_connection_has_only_so_many_channels(config: Config) -> None:
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            opened = [await connection.start_sftp_client() for _ in range(CHANNELS)]
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.start_sftp_client()
+            opened[0].exit()
+            await opened[0].wait_closed()
+            assert await (await connection.start_sftp_client()).listdir("/") != []
+
+    asyncio.run(go())
+
+
+def test_a_client_that_leaves_answers_unread_gets_no_more_of_them(config: Config, home: Path) -> None:
+    """16 MiB are asked for 400 times over one connection that nothing is read from; what piles up is bounded all the same."""
+    home.mkdir(parents=True)
+    (home / "big.csv").write_bytes(bytes(16 << 20))
+
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            writer, reader, _ = await connection.open_session(subsystem="sftp", encoding=None, window=1 << 30)
+            client = Packets(writer, reader)
+            handle = await client.open(b"big.csv", 1)
+            connection._transport.pause_reading()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            writer.write(b"".join(client.packet(5, 2, handle, 0, 0, 16 << 20) for _ in range(400)))
+            [session] = listener.sessions
+            await until(lambda: not session.connection.taken.is_set())
+            await asyncio.sleep(0.5)
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            assert grown < 64 << 10, f"{grown} KiB"
+            connection.abort()
+
+    asyncio.run(go())
