@@ -106,7 +106,9 @@ def write_our_rows(url: str, folder: Path) -> Mapping[str, int]:
     counts = {}
     with _connected(url) as connection:
         for name, table in tables.rosters.items():
-            found = connection.exec_driver_sql(f'SELECT * FROM "{name}" ORDER BY {quoted(list(table.primary_key.columns.keys()))}')
+            order = connection.exec_driver_sql(f'SELECT * FROM "{name}" LIMIT 0').keys()
+            given = [column for column in order if table.c[column].computed is None]
+            found = connection.exec_driver_sql(f'SELECT {quoted(given)} FROM "{name}" ORDER BY {quoted(list(table.primary_key.columns.keys()))}')
             with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(found.keys())
@@ -115,6 +117,21 @@ def write_our_rows(url: str, folder: Path) -> Mapping[str, int]:
                     writer.writerow(row)
                     counts[name] += 1
     return {name: count for name, count in counts.items() if count}
+
+
+def let_import_in(url: str) -> None:
+    """Our empty tables on SQLite without what its program's `.import` cannot fill: computed columns, which it wants to give, and NULL, which it cannot."""
+    with _connected(url) as connection:
+        for name, table in tables.rosters.items():
+            left_out = [*(column.name for column in table.columns if column.computed is not None), f"ck_{name}_active"]
+            told = f"SELECT sql FROM sqlite_master WHERE tbl_name = '{name}' AND type IN ('table', 'index') AND sql IS NOT NULL ORDER BY type DESC"
+            made, *indexes = connection.exec_driver_sql(told).scalars()
+            connection.exec_driver_sql(f'DROP TABLE "{name}"')
+            lines = [line.removesuffix("\n)\n WITHOUT ROWID\n\n") for line in made.split(", \n\t")]
+            connection.exec_driver_sql(", \n\t".join(line for line in lines if not any(each in line for each in left_out)) + ") WITHOUT ROWID")
+            for index in indexes:
+                if not any(each in index for each in left_out):
+                    connection.exec_driver_sql(index)
 
 
 @contextmanager

@@ -119,6 +119,8 @@ def _floor(at: Scene, kind: str, loader: str, keyed: bool, _: int) -> Mapping[st
 
 def _our_rows(at: Scene, kind: str, loader: str, _: int) -> Mapping[str, Figure]:
     with at.given.fresh(kind) as url, _home(at.scratch, url):
+        if kind == SQLITE:
+            databases.let_import_in(url)
         figure = run(OURS_PYTHON, "floors", loader, url=url, folder=str(at.our_rows), order=" ".join(at.our_counts))
         databases.expect_files(url, loader, at.our_counts)
     return {FIRST: figure}

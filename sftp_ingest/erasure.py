@@ -79,7 +79,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
     """
     if not ledger.DISTRICT_ID.fullmatch(district_id):
         raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
-    with _alone(config, district_id), _no_session(config, district_id):
+    with _alone(config, engine, district_id), _no_session(config, district_id):
         rows = stored.district(engine, district_id)
         counts = {
             "home": _remove_tree(config.homes / district_id),
@@ -111,7 +111,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
         raise ConfigError(f"there is no district {district_id}")
     if not person_id.strip():
         raise ConfigError("ID must not be blank")
-    with _alone(config, district_id):
+    with _alone(config, engine, district_id):
         if why := stored.in_the_way(engine, district_id):
             raise ConfigError(why)
         roles = _roles(engine, district_id, person_id, role)
@@ -262,9 +262,9 @@ def _csv_tells(name: str, data: bytes, marks: Marks) -> bool:
 
 
 @contextmanager
-def _alone(config: Config, district_id: str) -> Iterator[None]:
+def _alone(config: Config, engine: Engine, district_id: str) -> Iterator[None]:
     """While no run of the district, and no sweep over its deliveries, is in progress. Raises ConfigError where one is."""
-    with district_lock(config, district_id) as ours:
+    with district_lock(config, engine, district_id) as ours:
         if not ours:
             raise ConfigError(f"a run of {district_id}, or a sweep over its deliveries, is in progress; nothing was erased, try again when it has ended")
         yield

@@ -53,7 +53,7 @@ def sweep(config: Config, engine: Engine, district: str, now: datetime) -> Swept
     for standing in stored.standings(engine, district):
         if not _is_due(config, standing, now):
             continue
-        with district_lock(config, district) as ours:  # for each delivery anew: no run of the district has to wait long
+        with district_lock(config, engine, district) as ours:  # for each delivery anew: no run of the district has to wait long
             if not ours:
                 break
             if _is_old(config, standing, now):

@@ -44,8 +44,11 @@ def me() -> str:
 
 
 @contextmanager
-def district_lock(config: Config, district: str) -> Iterator[bool]:
-    """Whether this process may sync the district now. The kernel gives the lock back when the process dies, however it dies."""
+def district_lock(config: Config, engine: Engine, district: str) -> Iterator[bool]:
+    """Whether this process may sync the district now. Kernel and database give the lock back when the process dies, however it dies.
+
+    The kernel's keeps the files of one data folder apart; PostgreSQL's keeps daemons apart that share nothing but the database.
+    """
     config.locks.mkdir(parents=True, exist_ok=True)
     with Path(config.locks / f"{district}.lock").open("a") as file:
         try:
@@ -53,7 +56,8 @@ def district_lock(config: Config, district: str) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield True
+        with database.locked(engine, f"sftp-ingest district {district}") as ours:
+            yield ours
 
 
 def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[str], None] | None = None) -> Outcome | None:
@@ -63,7 +67,7 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
     """
     from sftp_ingest import revert, sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
 
-    with district_lock(config, run.district) as ours:
+    with district_lock(config, engine, run.district) as ours:
         if not ours:
             ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))
             return None
@@ -170,7 +174,7 @@ class Runner:
         self._engine = engine
         self._bell = threading.Event()
         self._stopping = threading.Event()
-        self._processes: dict[int, BaseProcess] = {}
+        self._processes: dict[tuple[int, int], BaseProcess] = {}  # by run and attempt: another daemon may have the next one
         self._context = multiprocessing.get_context("forkserver")
         # the fork server loads pandas once; a run then starts in milliseconds, and its memory goes with it
         self._context.set_forkserver_preload(["sftp_ingest.sync"])
@@ -227,7 +231,7 @@ class Runner:
         log.info("run_begun", run=run.id, district=run.district, delivery=run.delivery, attempt=run.attempts)
         process = self._context.Process(target=_in_own_process, args=(self._config.file, run), name=f"run-{run.id}")
         process.start()
-        self._processes[run.id] = process
+        self._processes[run.id, run.attempts] = process
         return True
 
     def _reap(self) -> None:
@@ -235,13 +239,13 @@ class Runner:
 
         Of one that was closed and whose process died before it told the district, it is told here.
         """
-        for run_id, process in list(self._processes.items()):
+        for (run_id, attempt), process in list(self._processes.items()):
             if process.is_alive():
                 continue
             process.join()
-            del self._processes[run_id]
+            del self._processes[run_id, attempt]
             run = ledger.run(self._engine, run_id)
-            if run is not None and run.state == "running":
+            if run is not None and run.state == "running" and run.attempts == attempt:
                 self._give_back(run, f"its process ended with {process.exitcode}")
             elif run is not None and run.state == "closed" and process.exitcode:
                 _tell_district(self._config, self._engine, run_id)
@@ -249,9 +253,9 @@ class Runner:
     def _take_up(self, age: timedelta) -> None:
         """Give back the runs, begun at least so long ago, whose process is no more: their district's lock is free."""
         for run in ledger.running(self._engine):
-            if run.id in self._processes or run.started_at is None or run.started_at > datetime.now(UTC) - age:
+            if (run.id, run.attempts) in self._processes or run.started_at is None or run.started_at > datetime.now(UTC) - age:
                 continue
-            with district_lock(self._config, run.district) as ours:
+            with district_lock(self._config, self._engine, run.district) as ours:
                 if ours:
                     self._give_back(run, "its process is gone")
 

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg import sql
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -156,6 +156,25 @@ def erasing(engine: Engine) -> Iterator[Connection]:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA secure_delete = ON").close()
         yield connection
+
+
+@contextmanager
+def locked(engine: Engine, name: str) -> Iterator[bool]:
+    """Whether the lock of this name is ours as long as this lasts, or as our connection does. SQLite, whose machine has locks of its own, has none: true.
+
+    Raises StoreError.
+    """
+    if engine.dialect.name != "postgresql":
+        yield True
+        return
+    with faults(), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        ours = connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), {"name": name})
+        try:
+            yield bool(ours)
+        finally:
+            if ours:
+                with suppress(DBAPIError):  # a connection that is lost has taken the lock along
+                    connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
 
 
 def scrub(engine: Engine, names: Iterable[str]) -> bool:

@@ -184,10 +184,10 @@ def _load(connection: Connection, table: str, rows: pa.Table) -> None:
     names = ", ".join(f'"{name}"' for name in rows.column_names)
     if connection.dialect.name == "postgresql":
         plain = pa.csv.WriteOptions(include_header=False)
-        with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv, FORCE_NULL ({names}))') as copy:
-            for batch in rows.to_batches(_ROWS):
-                sink = pa.BufferOutputStream()
-                pa.csv.write_csv(batch, sink, plain)
+        for batch in rows.to_batches(_ROWS):  # each with a statement of its own: the server looks at references, and forgets them, at the end of it
+            sink = pa.BufferOutputStream()
+            pa.csv.write_csv(batch, sink, plain)
+            with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv, FORCE_NULL ({names}))') as copy:
                 copy.write(memoryview(sink.getvalue()))
     else:
         places = ", ".join("nullif(?, '')" for _ in rows.column_names)

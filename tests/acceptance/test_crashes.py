@@ -194,7 +194,9 @@ def test_a_revert_killed_in_the_middle_is_taken_up_by_the_daemon(home: Home, nig
     assert home.roster(DISTRICT) == after
 
     home.serve()
-    again = home.wait_for_runs(3, DISTRICT)
+    told = home.home_of(DISTRICT) / "reports" / "latest-revert.json"
+    eventually(lambda: told.exists() and json.loads(told.read_text(encoding="utf-8"))["run"] == run.id, "the report of the revert")
+    again = home.runs(DISTRICT)[-1]
     assert (again.id, again.reverts, again.outcome, again.attempts) == (run.id, undone.id, "successful", 2)
     reverted = home.roster(DISTRICT)
     assert reverted != after

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -213,6 +214,21 @@ def test_a_transaction_that_is_always_in_somebodys_way_is_given_up_at_last(house
 
 
 # ---------------------------------------------------------------- one delivery, one run
+
+
+def test_a_daemon_leaves_alone_what_another_one_with_a_data_folder_of_its_own_runs_on_the_same_database(
+    house: House, someone: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    run = ledger.record(house.engine, house.sealed(other(), NOW + NIGHT), NOW)
+    elsewhere = runner.Runner(replace(house.config, data=tmp_path / "elsewhere"), house.engine)
+    someone.execute("UPDATE enrollments SET school_id = school_id WHERE student_id = '0002'")
+    with running(house, run) as outcome:
+        elsewhere.start()
+        elsewhere.stop(grace=0)
+        assert ledger.running(house.engine)[0].id == run
+        someone.commit()
+        assert outcome.result(PATIENCE_SECONDS) == "successful"
+    assert ended(house, run) == ("successful", 1)
 
 
 def race(url: str, deliveries: list[Delivery], ready: Barrier, results: object, name: str) -> None:

@@ -128,7 +128,10 @@ def test_a_district_is_not_erased_while_a_run_of_it_is_running(house: House) -> 
     before = house.rows()
     with pytest.raises(ConfigError, match=f"run {run} of acme is running"):
         erasure.district(house.config, house.engine, "acme", NOW)
-    with runner.district_lock(house.config, "acme"), pytest.raises(ConfigError, match="a run of acme, or a sweep over its deliveries, is in progress"):
+    with (
+        runner.district_lock(house.config, house.engine, "acme"),
+        pytest.raises(ConfigError, match="a run of acme, or a sweep over its deliveries, is in progress"),
+    ):
         erasure.district(house.config, house.engine, "acme", NOW)
     assert house.rows() == before
     ledger.requeue(house.engine, run, None)

@@ -152,7 +152,7 @@ def test_a_discarded_hold_lets_its_delivery_be_compressed(tmp_path: Path, engine
 
 def test_nothing_is_touched_while_a_run_of_the_district_is_in_progress(house: House) -> None:
     delivery, _, _ = house.night(small())
-    with runner.district_lock(house.config, "acme") as ours:
+    with runner.district_lock(house.config, house.engine, "acme") as ours:
         assert ours
         assert sweep(house).packed == 0
     assert names(delivery.folder) == CORE | {"delivery.json"}

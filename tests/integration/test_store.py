@@ -125,6 +125,67 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(engine: Engine) -> N
         assert seen.get_pk_constraint(table.name)["constrained_columns"] == [column.name for column in table.primary_key]
 
 
+PEOPLE = {"students": "1", "teachers": "t", "staff": "f"}
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "rule"),
+    [
+        ("DELETE FROM schools WHERE school_id = 'A'", "schools"),
+        ("DELETE FROM sections WHERE section_id = 'a'", "sections"),
+        ("DELETE FROM users WHERE sis_id = '1'", "users"),
+        ("DELETE FROM users WHERE sis_id = 't'", "users"),
+        ("DELETE FROM terms", "terms"),
+        ("DELETE FROM courses", "courses"),
+        ("DELETE FROM districts", ""),
+        ("UPDATE users SET school_id = 'none' WHERE sis_id = '1'", "fk_users_district_id_schools"),
+        ("UPDATE sections SET school_id = 'none'", "fk_sections_district_id_schools"),
+        ("UPDATE enrollments SET district_id = 'bond'", "fk_enrollments"),
+        ("UPDATE enrollments SET student_id = 't'", "fk_enrollments_district_id_users"),
+        ("UPDATE section_teachers SET teacher_id = 'f'", "fk_section_teachers_district_id_users"),
+        ("UPDATE contacts SET student_id = 't'", "fk_contacts_district_id_users"),
+        ("UPDATE users SET active = (1 = 0)", "ck_users_active"),
+        ("UPDATE enrollments SET deactivated_at = CURRENT_TIMESTAMP", "ck_enrollments_active"),
+        ("UPDATE section_teachers SET position = NULL", "position"),
+        ("UPDATE sync_runs SET district_id = 'bond'", "sync_runs"),
+        ("UPDATE sync_runs SET state = 'lost'", "ck_sync_runs"),
+        ("UPDATE sync_runs SET outcome = NULL", "ck_sync_runs_closed"),
+        ("UPDATE sync_runs SET state = 'running', outcome = NULL, finished_at = NULL, started_at = NULL", "ck_sync_runs_claimed"),
+        ("UPDATE changes SET district_id = 'bond'", "fk_changes_district_id_sync_runs"),
+        ("UPDATE changes SET operation = 'guessed'", "ck_changes_operation"),
+        ("UPDATE deliveries SET origin = 'mail'", "ck_deliveries_origin"),
+    ],
+)
+def test_the_tables_refuse_by_themselves_what_cannot_be(engine: Engine, by_hand: str, rule: str) -> None:
+    add(engine, "acme", "bond")
+    ground(engine, schools="A", terms="x", courses="y", **PEOPLE)
+    linked = change_set(
+        sections=[{"operation": "created", "section_id": "a", "school_id": "A", "term_id": "x", "course_id": "y"}],
+        section_teachers=[{"operation": "created", "section_id": "a", "teacher_id": "t", "position": "1"}],
+        enrollments=[{"operation": "created", "section_id": "a", "student_id": "1"}],
+        contacts=[{"operation": "created", "student_id": "1", "contact_id": "c"}],
+        students=[{"operation": "updated", "sis_id": "1", "school_id": "A"}],
+    )
+    run = claimed(engine, delivery())
+    with database.writing(engine) as connection:
+        upserter.apply(connection, "acme", run.id, linked, NOW)
+        upserter.record_changes(connection, "acme", run.id, linked, baseline=False)
+        ledger.close(connection, run.id, "successful", NOW, {}, {}, [])
+    with pytest.raises(StoreError, match="breaks a rule") as told, database.writing(engine) as connection:
+        connection.execute(text(by_hand))
+    assert rule in f"{told.value}" or engine.dialect.name == "sqlite"
+    assert not told.value.transient
+
+
+def test_a_blank_school_and_the_districts_office_are_let_through(engine: Engine) -> None:
+    add(engine, "acme")
+    blank = {"operation": "created", "sis_id": "1"}
+    apply(engine, change_set(students=[blank], staff=[{**blank, "school_id": "district"}], sections=[{"operation": "created", "section_id": "a"}]))
+    assert current(engine, "staff")["1",]["school_id"] == "district"
+    with pytest.raises(StoreError, match="breaks a rule"):
+        apply(engine, change_set(teachers=[{**blank, "school_id": "district"}]))
+
+
 def test_a_schema_is_upgraded_once_and_then_left_alone(engine: Engine) -> None:
     add(engine, "acme")
     database.upgrade(engine)
