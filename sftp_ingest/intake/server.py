@@ -13,20 +13,21 @@ import structlog
 from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import hostkeys
-from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
+from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, OLDER_MACS, POST_QUANTUM, SIGNATURES, Connection
 from sftp_ingest.intake.defender import Defender, networks, plain_address, within
 from sftp_ingest.intake.home import Home
 from sftp_ingest.intake.hostkeys import HostKeys, read_host_keys
 from sftp_ingest.intake.keys import check_authorities
 from sftp_ingest.intake.proxy import real_address
 from sftp_ingest.intake.session import Hall, Lookup, Session
-from sftp_ingest.intake.upload import remove_parts
+from sftp_ingest.intake.upload import remove_cut, tidy_parts
 
 KEEPALIVE_SECONDS = 30
 CLOSING_SECONDS = 5
 BACKLOG = 128
 BREATH_SECONDS = 0.5
 HOST_KEYS_SECONDS = 2.0
+TIDY_SECONDS = 3600
 FIRST_DESCRIPTOR = 3
 
 log = structlog.get_logger()
@@ -60,16 +61,19 @@ class Listener:
         return self._hall.sessions
 
     async def start(self) -> None:
-        """Clears away parts of a server that was killed, then opens the port. Raises ConfigError."""
+        """Tidies away the parts of a server that was killed, then opens the port. Raises ConfigError."""
         config = self._hall.config
         check_authorities(config.server.user_authorities)
         seen = hostkeys.signature(config)
         self._options = await self._agreed(read_host_keys(config))
         config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_parts(config.homes)
+        tidy_parts(config.homes)
         self._sockets = await _open(config.server)
         self.port = self._sockets[0].getsockname()[1]
-        self._tasks = [*(asyncio.create_task(self._accept(each)) for each in self._sockets), asyncio.create_task(self._follow_host_keys(seen))]
+        self._tasks = [
+            *(asyncio.create_task(self._accept(each)) for each in self._sockets),
+            *(asyncio.create_task(each) for each in (self._follow_host_keys(seen), self._tidy())),
+        ]
 
     async def drain(self, grace: float) -> None:
         """Accepts nobody from now on, waits until no upload is open or `grace` seconds have passed, then ends all sessions."""
@@ -97,7 +101,7 @@ class Listener:
             send_server_host_keys=True,
             kex_algs=POST_QUANTUM if self._hall.config.server.post_quantum_only else KEY_EXCHANGES,
             encryption_algs=CIPHERS,
-            mac_algs=MACS,
+            mac_algs=(*MACS, *OLDER_MACS) if self._hall.config.server.older_clients else MACS,
             signature_algs=SIGNATURES,
             compression_algs=None,
             host_based_auth=False,
@@ -123,6 +127,12 @@ class Listener:
                 log.info("host_keys_changed", fingerprints=list(hostkeys.fingerprints(config).values()))
             except ConfigError as fault:  # the keys that were read before are as good as they were
                 log.error("host_keys_unreadable", fault=str(fault))
+
+    async def _tidy(self) -> None:
+        """Keeps nothing of an upload that nobody will go on with."""
+        while True:
+            await asyncio.to_thread(remove_cut, self._hall.config.homes)
+            await asyncio.sleep(TIDY_SECONDS)
 
     async def _accept(self, door: socket.socket) -> None:
         loop = asyncio.get_running_loop()
