@@ -7,7 +7,7 @@ PEERS := benchmarks/.peers
 SIZE ?= M
 ROUNDS ?= 3
 
-.PHONY: demo test check bench lock lock-peers clean
+.PHONY: demo test audit check bench lock lock-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py demo-home
@@ -17,6 +17,13 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+# Known faults in the locked versions. It asks a service on the network; where that cannot be reached, this is said and is no failure.
+audit: $(VENV)/.installed
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@build/audit/bin/python -c 'import socket; socket.create_connection(("pypi.org", 443), 10)' 2>/dev/null || { echo "pip-audit: the service cannot be reached, nothing was checked"; exit 0; }; \
+		build/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.lock
 
 # Ours, floors and peers side by side: SIZE is M, L or XL, or S to try it; ONLY=nights or ONLY=reading prints one half.
 bench: $(VENV)/.installed $(PEERS)/.installed

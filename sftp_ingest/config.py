@@ -126,6 +126,11 @@ class Config:
         return self.data / "reports"
 
     @property
+    def sessions(self) -> Path:
+        """Who came and what was sent: <district>/<day>.jsonl."""
+        return self.data / "sessions"
+
+    @property
     def locks(self) -> Path:
         """One lock file a district, held by the process that syncs it."""
         return self.data / "locks"

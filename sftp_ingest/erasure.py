@@ -85,6 +85,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
             "home": _remove_tree(config.homes / district_id),
             "deliveries": _remove_deliveries(config.deliveries / district_id),
             "reports": _remove_tree(config.reports / district_id),
+            "sessions": _remove_tree(config.sessions / district_id),
         }
         pages = _scrubbed(engine, tables.metadata.tables.keys())
         for lock in (sessions_lock(config, district_id), config.locks / f"{district_id}.lock"):

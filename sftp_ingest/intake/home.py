@@ -347,14 +347,16 @@ class Home(asyncssh.SFTPServer):
         return upload
 
     async def _commit(self, upload: Upload) -> None:
+        kept = os.dup(upload.fileno())
         try:
             size = await asyncio.to_thread(upload.commit)
         except OSError as fault:
+            os.close(kept)
             log.error("upload_failed", district=self._session.district, file=paths.plain(upload.target), fault=fault.strerror)
             raise
         finally:
             self._ended(upload)
-        log.info("file_received", district=self._session.district, file=paths.plain(upload.target), bytes=size)
+        self._session.received(paths.plain(upload.target), size, kept)
 
     def _ended(self, upload: Upload) -> None:
         self._open.remove(upload)

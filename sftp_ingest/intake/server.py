@@ -13,6 +13,7 @@ import structlog
 from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import hostkeys
+from sftp_ingest.intake.audit import Audit
 from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, OLDER_MACS, POST_QUANTUM, SIGNATURES, Connection
 from sftp_ingest.intake.defender import Defender, networks, plain_address, within
 from sftp_ingest.intake.home import Home
@@ -28,6 +29,7 @@ BACKLOG = 128
 BREATH_SECONDS = 0.5
 HOST_KEYS_SECONDS = 2.0
 TIDY_SECONDS = 3600
+COUNTS_SECONDS = 5.0
 FIRST_DESCRIPTOR = 3
 
 log = structlog.get_logger()
@@ -48,7 +50,8 @@ class Listener:
 
     def __init__(self, config: Config, lookup: Lookup, on_activity: Callable[[str], None]) -> None:
         self.port = 0
-        self._hall = Hall(config, lookup, on_activity, Home, Defender(config.server))
+        self._audit = Audit(config)
+        self._hall = Hall(config, lookup, on_activity, Home, Defender(config.server, self._audit.refuse), self._audit)
         self._options: asyncssh.SSHServerConnectionOptions
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,11 +71,12 @@ class Listener:
         self._options = await self._agreed(read_host_keys(config))
         config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
         tidy_parts(config.homes)
+        self._audit.start()
         self._sockets = await _open(config.server)
         self.port = self._sockets[0].getsockname()[1]
         self._tasks = [
             *(asyncio.create_task(self._accept(each)) for each in self._sockets),
-            *(asyncio.create_task(each) for each in (self._follow_host_keys(seen), self._tidy())),
+            *(asyncio.create_task(each) for each in (self._follow_host_keys(seen), self._tidy(), self._count())),
         ]
 
     async def drain(self, grace: float) -> None:
@@ -84,6 +88,8 @@ class Listener:
         for door in self._sockets:
             door.close()
         await self._hall.uploads.stillness(grace)
+        for session in self.sessions:
+            session.ending = "stopped"
         connections = [session.connection for session in self.sessions]
         for connection in connections:
             connection.close()
@@ -91,6 +97,7 @@ class Listener:
             await connection.wait_closed()
         await self._hall.uploads.stillness(CLOSING_SECONDS)  # what was cut off just now is still being thrown away
         self._hall.passwords.close()
+        await asyncio.to_thread(self._audit.close)
 
     async def _agreed(self, keys: HostKeys) -> asyncssh.SSHServerConnectionOptions:
         """What is offered to every client."""
@@ -132,7 +139,13 @@ class Listener:
         """Keeps nothing of an upload that nobody will go on with."""
         while True:
             await asyncio.to_thread(remove_cut, self._hall.config.homes)
+            await asyncio.to_thread(self._audit.forget)
             await asyncio.sleep(TIDY_SECONDS)
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTS_SECONDS)
+            self._audit.write_counts()
 
     async def _accept(self, door: socket.socket) -> None:
         loop = asyncio.get_running_loop()

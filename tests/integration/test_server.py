@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import resource
 import struct
@@ -302,9 +303,11 @@ def test_a_file_appears_under_its_name_only_when_it_is_closed(config: Config, ho
             assert parts(home)[0].stat().st_mode & 0o777 == 0o600
             districts.activity.clear()
             await file.close()
-        assert files(home) == ["students.csv"]
+            assert files(home) == ["students.csv"]
+            await until(lambda: logs)
         assert (home / "students.csv").read_bytes() == BIG
-        assert logs == [{"event": "file_received", "log_level": "info", "district": "springfield", "file": "students.csv", "bytes": len(BIG)}]
+        facts = {"district": "springfield", "file": "students.csv", "bytes": len(BIG), "sha256": hashlib.sha256(BIG).hexdigest()}
+        assert logs == [{"event": "file_received", "log_level": "info", **facts}]
         assert districts.activity == ["springfield"]
 
     with_client(config, act, districts)
@@ -328,6 +331,7 @@ def test_an_odd_name_does_not_reach_the_log(config: Config) -> None:
         with structlog.testing.capture_logs() as logs:
             async with sftp.open("Anna Maria 2009-03-04.csv", "wb") as file:
                 await file.write(b"x")
+            await until(lambda: logs)
         assert [each["file"] for each in logs] == ["(odd name)"]
 
     with_client(config, act)
