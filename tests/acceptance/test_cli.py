@@ -20,8 +20,8 @@ from tests.unit.districts import csv_of, ruled, small, student
 
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
-    "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key", "districts remove-key",
-    "sessions",
+    "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password",
+    "districts add-key", "districts remove-key", "sessions",
     "districts rotate-password", "districts export", "host-keys", "host-keys list", "host-keys prepare", "host-keys switch", "host-keys retire",
     "runs", "runs list", "runs show", "runs revert", "why", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",

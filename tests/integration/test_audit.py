@@ -79,9 +79,13 @@ def test_old_days_are_forgotten_and_a_record_that_cannot_be_written_keeps_nobody
     (config.sessions / "springfield" / f"{today():%Y-%m-%d}.jsonl").mkdir()
 
     async def go() -> None:
-        async with listening(config) as listener:
-            async with await connecting(listener) as connection, connection.start_sftp_client() as sftp, sftp.open("students.csv", "wb") as file:
-                await file.write(BIG)
+        async with (
+            listening(config) as listener,
+            await connecting(listener) as connection,
+            connection.start_sftp_client() as sftp,
+            sftp.open("students.csv", "wb") as file,
+        ):
+            await file.write(BIG)
 
     with structlog.testing.capture_logs() as logs:
         asyncio.run(go())
