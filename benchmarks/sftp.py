@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import districts
 from benchmarks.measure import OURS_PYTHON, Case, Figure, Row
+from sftp_ingest.runner import POLITENESS
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 LARGE_BYTES = 512 << 20
@@ -169,7 +170,7 @@ def _log_ins(site: Site) -> list[subprocess.Popen[bytes]]:
 
 def _beside_a_run(at: Scene, site: Site, size: int, work: Callable[[Site], list[subprocess.Popen[bytes]]], number: int) -> Mapping[str, Figure]:
     shutil.rmtree(at.home / "data" / "deliveries" / "other", ignore_errors=True)
-    run = subprocess.Popen([OURS_PYTHON, "-m", "sftp_ingest", "sync", "other", str(at.night)], cwd=at.home, stdout=-3, stderr=-3)
+    run = subprocess.Popen(["nice", "-n", str(POLITENESS), OURS_PYTHON, "-m", "sftp_ingest", "sync", "other", str(at.night)], cwd=at.home, stdout=-3, stderr=-3)
     time.sleep(3)
     if run.poll() is not None:
         raise SystemExit("the run was over before the upload began: choose a larger size")
