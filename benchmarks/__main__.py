@@ -9,7 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import districts, nights, reading, results
+from benchmarks import districts, nights, reading, results, sftp
 from benchmarks.measure import PEERS_PYTHON, ROOT, Case, take_turns
 
 
@@ -18,11 +18,17 @@ def main() -> None:
     asked = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     asked.add_argument("--size", choices=districts.SIZES, default="M")
     asked.add_argument("--rounds", type=int, default=3, help="how many turns each contender has; fewer than three are only for trying")
-    asked.add_argument("--only", choices=("nights", "reading"), help="one of the two families; then nothing is written")
+    asked.add_argument("--only", choices=("nights", "reading", "sftp"), help="one family, of which `sftp` is run only so; then nothing is written")
     options = asked.parse_args()
     students = districts.SIZES[options.size]
     with tempfile.TemporaryDirectory(prefix="sftp-ingest-bench-") as folder, ExitStack() as open_until_done:
         scratch = Path(folder)
+        if options.only == "sftp":
+            made = districts.make(scratch / "nights", students)
+            at, sites = open_until_done.enter_context(sftp.scene(scratch, made / "night-1"))
+            rows = take_turns(sftp.cases(at, sites), options.size, options.rounds, lambda line: print(line, file=sys.stderr, flush=True))
+            print(sftp.table(rows, students, options.rounds))
+            return
         warm = districts.make(scratch / "warm", 50) / "night-1"
         made = districts.make(scratch / "nights", students, 2)
         cases: list[Case] = []

@@ -37,6 +37,7 @@ class Server:
     port: int = 2222
     host_key: tuple[str, ...] = ("host_key", "host_key_rsa")
     post_quantum_only: bool = False
+    older_clients: bool = False
     login_seconds: float = 30
     grace_seconds: float = 30
     idle_seconds: float = 600
@@ -123,6 +124,11 @@ class Config:
     def reports(self) -> Path:
         """The details of runs, as zips: <district>/run-<id>.zip."""
         return self.data / "reports"
+
+    @property
+    def sessions(self) -> Path:
+        """Who came and what was sent: <district>/<day>.jsonl."""
+        return self.data / "sessions"
 
     @property
     def locks(self) -> Path:

@@ -85,6 +85,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
             "home": _remove_tree(config.homes / district_id),
             "deliveries": _remove_deliveries(config.deliveries / district_id),
             "reports": _remove_tree(config.reports / district_id),
+            "sessions": _remove_tree(config.sessions / district_id),
         }
         pages = _scrubbed(engine, tables.metadata.tables.keys())
         for lock in (sessions_lock(config, district_id), config.locks / f"{district_id}.lock"):
@@ -122,6 +123,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
             "deliveries": kept.remove(config.deliveries, district_id, [each.id for each in telling]),
             "reports": _remove_telling(config.reports / district_id, marks),
             "home/reports": _remove_quoting(config.homes / district_id / inbox.REPORTS, marks),
+            "home, cut off": _remove_cut(config.homes / district_id),
         }
         rows = stored.person(engine, district_id, marks, roles)
         pages = _scrubbed(engine, rows.keys())
@@ -210,6 +212,14 @@ def _remove_telling(folder: Path, marks: Marks) -> int:
             path.unlink()
             removed += 1
     return removed
+
+
+def _remove_cut(home: Path) -> int:
+    """Remove what uploads that were cut off have left, whomever it tells of; how many that were."""
+    found = list(home.rglob(f"{inbox.CUT_PREFIX}*"))
+    for path in found:
+        path.unlink()
+    return len(found)
 
 
 def _remove_quoting(folder: Path, marks: Marks) -> int:

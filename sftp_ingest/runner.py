@@ -26,6 +26,9 @@ from sftp_ingest.model import Details, Outcome, SyncReport, SyncRun
 from sftp_ingest.report import archive, notify, summary
 from sftp_ingest.store import database, ledger
 
+POLITENESS = 10
+"""By so much a run stands back, as nice(1) has it, where an upload wants the processor at the same time."""
+
 log = structlog.get_logger()
 
 HISTORY = 30
@@ -161,6 +164,7 @@ def _tell_district(config: Config, engine: Engine, run_id: int) -> None:
 
 def _in_own_process(config_file: Path, run: SyncRun) -> None:
     """What a run's process does."""
+    os.nice(POLITENESS)
     config = load(config_file)
     set_up_logging(config.log_format)
     execute(config, database.open_engine(config.database_url), run)

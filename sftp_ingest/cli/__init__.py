@@ -12,7 +12,7 @@ import traceback
 import typer
 
 import sftp_ingest
-from sftp_ingest.cli import districts, erasures, exports, holds, home, hostkeys, runs, samples, stories
+from sftp_ingest.cli import districts, erasures, exports, holds, home, hostkeys, runs, samples, sessions, stories
 from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError, RunError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("report")(runs.report)
 app.command("why")(stories.why)
 app.add_typer(holds.app, name="holds")
 app.command("sample")(samples.sample)
+app.command("sessions")(sessions.sessions)
 app.add_typer(hostkeys.app, name="host-keys")
 app.add_typer(home.config_app, name="config")
 app.add_typer(home.database_app, name="database")

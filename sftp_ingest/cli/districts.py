@@ -90,7 +90,7 @@ def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: 
     settings = here.config.settings(district)
     told = _told(here, found) | {
         "home": str(here.config.homes / district),
-        "keys": [public_keys.told(line) for line in found.keys],
+        "keys": [f"{public_keys.told(line)} {_fingerprint(line)}" for line in found.keys],
         "networks": list(settings.networks),
         "password": bool(found.password_hash),
         "settle_seconds": settings.settle_seconds,
@@ -170,6 +170,30 @@ def add_key(
     for line in keys:
         ledger.add_key(here.engine, district, line)
     shared.tell(f"{district} can log in with the key", {"district": district, "keys": len(keys)}, as_json)
+
+
+@app.command("remove-key")
+def remove_key(
+    district: DistrictArgument,
+    fingerprint: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="SHA256:…, as `districts show` and `ssh-keygen -l` tell it.", show_default=False)],
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the holder of a key in no more; sessions that are open go on."""
+    here = shared.opened(config_path)
+    found = [line for line in shared.known(here.engine, district).keys if _fingerprint(line) == fingerprint]
+    if not found:
+        raise ConfigError(f"{district} has no key {fingerprint}")
+    for line in found:
+        ledger.remove_key(here.engine, district, line)
+    shared.tell(f"{district} can log in with the key no more", {"district": district, "keys": len(found)}, as_json)
+
+
+def _fingerprint(line: str) -> str:
+    try:
+        return public_keys.fingerprint(line)
+    except ConfigError:
+        return "(unreadable)"
 
 
 def _make_home(home: Path) -> None:

@@ -23,6 +23,8 @@ CIPHERS = (
     "aes128-ctr",
 )
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+OLDER_MACS = ("hmac-sha2-256", "hmac-sha2-512")
+"""All that libssh2 before 1.11 knows, and with it the curl of Debian 12 and PHP's ssh2; sound, but ssh-audit warns of them."""
 SIGNATURES = (
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",

@@ -52,11 +52,13 @@ class _Record:
 class Defender:
     """Keeps a score for every address (of IPv6, for every /64) and bans who passes `server.ban_score`, each time for twice as long.
 
-    A wrong password is one point, and so is a connection that ends without a log-in. `clock` counts seconds.
+    A wrong password is one point, and so is a connection that ends without a log-in. `refuse` is called with the reason
+    of each refusal and with `ban` for each ban; `clock` counts seconds.
     """
 
-    def __init__(self, server: Server, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, server: Server, refuse: Callable[[str], None], clock: Callable[[], float] = monotonic) -> None:
         self._server = server
+        self._refuse = refuse
         self._clock = clock
         self._trusted = networks((*server.trusted, *server.proxies))
         self._begin, self._share, self._full = (int(each) for each in server.startups.split(":"))
@@ -69,6 +71,7 @@ class Defender:
         """Whether a connection may come in; it is counted then, as a stranger's, until `left`."""
         reason = self._objection(address)
         if reason:
+            self._refuse(reason)
             self._tell(address, reason)
             return False
         self._connections[address] += 1
@@ -100,6 +103,7 @@ class Defender:
             record.bans = min(record.bans + 1, 30)
             record.banned_until = now + seconds
             record.score = self._server.ban_score / 2
+            self._refuse("ban")
             log.warning("address_banned", peer=address, seconds=round(seconds), bans=record.bans)
         if len(self._records) > MOST_RECORDS:
             self._forget(now)

@@ -17,9 +17,9 @@ import structlog
 from asyncssh.channel import SSHChannel
 
 from sftp_ingest.intake import paths
-from sftp_ingest.intake.inbox import PART_PREFIX, PREVIEW, REPORTS
+from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX, PREVIEW, REPORTS
 from sftp_ingest.intake.session import Session
-from sftp_ingest.intake.upload import Upload
+from sftp_ingest.intake.upload import Upload, cut, cut_facts, drop_cut
 
 READ_BYTES = 256 << 10
 """The most that one request reads, however much it asks for; a client asks again for the rest."""
@@ -30,13 +30,17 @@ log = structlog.get_logger()
 
 
 class Listing:
-    """A folder that a client reads, page by page; it counts as an open file until the client closes it, or is gone."""
+    """A folder that a client reads, page by page; it counts as an open file until the client closes it, or is gone.
+
+    An upload that was cut off is shown under its own name, so that clients see how much of it there is.
+    """
 
     def __init__(self, session: Session, folder: int) -> None:
         session.handle_opened()
         self._session = session
         self._folder = folder
         self._own = [".", ".."]
+        self._cut = {each.removeprefix(CUT_PREFIX) for each in os.listdir(folder) if each.startswith(CUT_PREFIX)}
         self._entries = os.scandir(folder)
 
     def __aiter__(self) -> Listing:
@@ -46,9 +50,9 @@ class Listing:
         if self._own:
             return self._named(self._own.pop(0), os.fstat(self._folder))
         for entry in self._entries:
-            if not entry.name.startswith(PART_PREFIX):
+            if not entry.name.startswith(PART_PREFIX) and entry.name not in self._cut:
                 with suppress(FileNotFoundError):  # gone since the folder was read
-                    return self._named(entry.name, entry.stat(follow_symlinks=False))
+                    return self._named(entry.name.removeprefix(CUT_PREFIX), entry.stat(follow_symlinks=False))
         raise StopAsyncIteration
 
     def __del__(self) -> None:
@@ -73,6 +77,9 @@ class Home(asyncssh.SFTPServer):
         self._session = session
         self._around = sys.exception()
         self._unshared = 0
+        self._open: list[Upload] = []
+        self._closing = 0
+        self._closed = asyncio.Event()
 
     def map_path(self, path: bytes) -> bytes:
         """Refuses all that is not allowed below: links of both kinds, and whatever a later asyncssh may add."""
@@ -84,10 +91,11 @@ class Home(asyncssh.SFTPServer):
         """The file, open for reading; or an upload, where the client means to write."""
         self._session.handle_opened()
         try:
+            await self._after_closing()
             if pflags & (asyncssh.FXF_WRITE | asyncssh.FXF_APPEND):
                 return await self._open_upload(path, pflags)
             with self._at(path) as (folder, name):
-                return paths.open_file(folder, name)
+                return paths.open_file(folder, cut(name) if cut_facts(folder, name) else name)
         except BaseException:
             self._session.handle_closed()
             raise
@@ -105,7 +113,7 @@ class Home(asyncssh.SFTPServer):
         return self._share(written) if self._unshared >= TURN_BYTES else written
 
     async def close(self, file_obj: object) -> None:
-        """The client's own CLOSE gives an upload its name; the end of a session throws it away.
+        """The client's own CLOSE gives an upload its name; at the end of a session it is hidden until its client goes on with it, or thrown away.
 
         asyncssh calls this for both. What tells them apart is that it cleans up inside the `except` that caught the end of the session,
         be that a hang-up, a lost connection, our own goodbye or a broken packet, while a CLOSE is never served inside one. The state of
@@ -116,12 +124,19 @@ class Home(asyncssh.SFTPServer):
         if not isinstance(file_obj, Upload):
             cast(io.FileIO, file_obj).close()
         elif sys.exception() is self._around:
-            await self._commit(file_obj)
+            self._closing += 1
+            self._closed.clear()
+            try:
+                await self._commit(file_obj)
+            finally:
+                self._closing -= 1
+                if not self._closing:
+                    self._closed.set()
         else:
             size = file_obj.size
-            file_obj.discard()
-            self._session.hall.uploads.ended(file_obj)
-            log.warning("upload_abandoned", district=self._session.district, file=paths.plain(file_obj.target), bytes=size)
+            kept = file_obj.give_up()
+            self._ended(file_obj)
+            log.warning("upload_abandoned", district=self._session.district, file=paths.plain(file_obj.target), bytes=size, kept=kept)
         self._tell()
 
     async def fsync(self, file_obj: object) -> None:
@@ -133,7 +148,14 @@ class Home(asyncssh.SFTPServer):
 
         Owners and permissions are ours: accepted, for clients send them, and ignored.
         """
+        await self._after_closing()
         with self._at(path, change=True) as (folder, name):
+            if upload := self._own(folder, name):
+                self.fsetstat(upload, attrs)
+                return
+            if cut_facts(folder, name):
+                self._set_cut(folder, name, attrs)
+                return
             there = paths.facts(folder, name)
             if not stat.S_ISREG(there.st_mode) or (attrs.size is None and attrs.mtime is None):
                 return
@@ -145,7 +167,7 @@ class Home(asyncssh.SFTPServer):
                 self.fsetstat(upload, attrs)
             except OSError:
                 upload.discard()
-                self._session.hall.uploads.ended(upload)
+                self._ended(upload)
                 raise
             await self._commit(upload)
 
@@ -162,14 +184,17 @@ class Home(asyncssh.SFTPServer):
 
     # ---------------------------------------------------------------- names
 
-    def lstat(self, path: bytes) -> os.stat_result:
-        """Facts about a file or folder."""
+    async def lstat(self, path: bytes) -> os.stat_result:
+        """Facts about a file or folder; of an upload of this client's, or of one that was cut off, how much of it is there."""
+        await self._after_closing()
         with self._at(path) as (folder, name):
-            return paths.facts(folder, name)
+            if upload := self._own(folder, name):
+                return os.fstat(upload.fileno())
+            return cut_facts(folder, name) or paths.facts(folder, name)
 
-    def stat(self, path: bytes) -> os.stat_result:
+    async def stat(self, path: bytes) -> os.stat_result:
         """As `lstat`: links are not followed."""
-        return self.lstat(path)
+        return await self.lstat(path)
 
     def statvfs(self, path: bytes) -> os.statvfs_result:
         """How much room there is."""
@@ -191,21 +216,32 @@ class Home(asyncssh.SFTPServer):
             raise
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
-        """Gives a file or folder another name, in place of what had that name: how WinSCP and others end an upload."""
+        """Gives a file or folder another name, in place of what had that name: how WinSCP and others end an upload.
+
+        Raises SFTPFailure where the upload of the file was cut off: under its new name it might be taken for whole.
+        """
+        await self._after_closing()
         with self._at(oldpath, change=True) as (source, old), self._at(newpath, change=True) as (target, new):
+            if cut_facts(source, old):
+                raise asyncssh.SFTPFailure("The upload of this file was cut off; go on with it, or send it again")
             await asyncio.to_thread(paths.move, source, old, target, new)
+            drop_cut(target, new, self._session.room)
         self._tell()
 
     async def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
         """As `rename`."""
         await self.rename(oldpath, newpath)
 
-    def remove(self, path: bytes) -> None:
+    async def remove(self, path: bytes) -> None:
         """Removes a file; what was sealed of it stays sealed."""
+        await self._after_closing()
         with self._at(path, change=True) as (folder, name):
-            size = paths.facts(folder, name).st_size
-            os.unlink(name, dir_fd=folder)
-        self._session.room.gone(size, files=1)
+            there, begun = paths.facts_if_any(folder, name), cut_facts(folder, name)
+            drop_cut(folder, name, self._session.room)
+            if there or not begun:
+                os.unlink(name, dir_fd=folder)
+            if there:
+                self._session.room.gone(there.st_size, files=1)
         self._tell()
 
     async def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
@@ -213,6 +249,8 @@ class Home(asyncssh.SFTPServer):
         if paths.names(path) == [PREVIEW]:
             return
         with self._at(path, change=True) as (folder, name):
+            if cut_facts(folder, name):
+                raise asyncssh.SFTPFailure("There is a file of this name")
             await self._session.room.another()
             try:
                 os.mkdir(name, 0o700, dir_fd=folder)
@@ -220,8 +258,9 @@ class Home(asyncssh.SFTPServer):
                 self._session.room.gone(0, files=1)
                 raise
 
-    def rmdir(self, path: bytes) -> None:
+    async def rmdir(self, path: bytes) -> None:
         """Removes an empty folder."""
+        await self._after_closing()
         with self._at(path, change=True) as (folder, name):
             os.rmdir(name, dir_fd=folder)
         self._session.room.gone(0, files=1)
@@ -241,7 +280,7 @@ class Home(asyncssh.SFTPServer):
         """The folder of a path, as a descriptor, and the name in it. Raises SFTPError, or OSError where there is no such folder."""
         self._session.touch()
         names = paths.names(path)
-        if any(each.startswith(PART_PREFIX) for each in names):
+        if any(each.startswith((PART_PREFIX, CUT_PREFIX)) for each in names):
             raise asyncssh.SFTPPermissionDenied("Names like that are kept for the server")
         if change and (not names or names[0] == REPORTS):
             raise asyncssh.SFTPPermissionDenied("The home itself and its reports are kept by the server")
@@ -250,7 +289,7 @@ class Home(asyncssh.SFTPServer):
 
     async def _open_upload(self, path: bytes, pflags: int) -> Upload:
         with self._at(path, change=True) as (folder, name):
-            there = paths.facts_if_any(folder, name)
+            there = cut_facts(folder, name) or paths.facts_if_any(folder, name)
             if there is None and not pflags & asyncssh.FXF_CREAT:
                 raise asyncssh.SFTPNoSuchFile("No such file")
             if there is not None and pflags & asyncssh.FXF_EXCL:
@@ -258,7 +297,27 @@ class Home(asyncssh.SFTPServer):
             if there is not None and not stat.S_ISREG(there.st_mode):
                 raise asyncssh.SFTPPermissionDenied("Not a file")
             keep = there is not None and not pflags & asyncssh.FXF_TRUNC
+            if not keep:
+                drop_cut(folder, name, self._session.room)
             return await self._begin(folder, name, keep=keep, append=bool(pflags & asyncssh.FXF_APPEND), exclusive=bool(pflags & asyncssh.FXF_EXCL))
+
+    def _set_cut(self, folder: int, name: str, attrs: asyncssh.SFTPAttrs) -> None:
+        """Sets times and size of what was cut off, which makes nothing whole."""
+        upload = Upload(folder, name, self._session.room, resumed=True)
+        try:
+            self.fsetstat(upload, attrs)
+        finally:
+            upload.give_up()
+
+    async def _after_closing(self) -> None:
+        """Some clients, such as sshfs, ask for more without waiting for the answer to their CLOSE."""
+        if self._closing:
+            await self._closed.wait()
+
+    def _own(self, folder: int, name: str) -> Upload | None:
+        """What this client is sending to that place: sshfs and others want to see it grow."""
+        place = Upload.place_of(folder, name) if self._open else None
+        return next((each for each in reversed(self._open) if each.place == place), None)
 
     async def _share(self, written: int) -> int:
         self._unshared = 0
@@ -267,32 +326,41 @@ class Home(asyncssh.SFTPServer):
 
     async def _begin(self, folder: int, name: str, *, keep: bool, append: bool = False, exclusive: bool = False) -> Upload:
         room = self._session.room
-        await room.another()
+        resumed = keep and cut_facts(folder, name) is not None
+        if not resumed:
+            await room.another()
         try:
-            upload = Upload(folder, name, room, append=append, exclusive=exclusive)
+            upload = Upload(folder, name, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
         except OSError:
-            room.gone(0, files=1)
+            room.gone(0, files=0 if resumed else 1)
             raise
         self._session.hall.uploads.opened(upload)
+        self._open.append(upload)
         try:
-            if keep:
+            if keep and not resumed:
                 await asyncio.to_thread(upload.fill_from, folder, name)
         except BaseException:
             upload.discard()
-            self._session.hall.uploads.ended(upload)
+            self._ended(upload)
             raise
         self._tell()
         return upload
 
     async def _commit(self, upload: Upload) -> None:
+        kept = os.dup(upload.fileno())
         try:
             size = await asyncio.to_thread(upload.commit)
         except OSError as fault:
+            os.close(kept)
             log.error("upload_failed", district=self._session.district, file=paths.plain(upload.target), fault=fault.strerror)
             raise
         finally:
-            self._session.hall.uploads.ended(upload)
-        log.info("file_received", district=self._session.district, file=paths.plain(upload.target), bytes=size)
+            self._ended(upload)
+        self._session.received(paths.plain(upload.target), size, kept)
+
+    def _ended(self, upload: Upload) -> None:
+        self._open.remove(upload)
+        self._session.hall.uploads.ended(upload)
 
     def _tell(self) -> None:
         self._session.hall.on_activity(self._session.district)

@@ -23,6 +23,8 @@ from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 PART_PREFIX = ".upload-"
 """What the server names a file that its client has not closed yet."""
+CUT_PREFIX = ".cut-"
+"""What the server names an upload that was cut off, until its client goes on with it; it is no part of any delivery."""
 REPORTS = "reports"
 """The folder of a home that is ours to write and the district's to read."""
 PREVIEW = "preview"

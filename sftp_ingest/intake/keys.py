@@ -27,10 +27,10 @@ log = structlog.get_logger()
 class Admission(asyncssh.SSHAuthorizedKeys):
     """What opens the door to those who give one name; where the name is nobody's, a key that nobody has, for the same work takes the same time.
 
-    `proven` is called with the district's id, or with nothing, whenever a key was compared; its signature is asyncssh's to check.
+    `proven` is called with the district's id and the key's fingerprint, or with nothing, whenever a key was compared; its signature is asyncssh's to check.
     """
 
-    def __init__(self, district: str, lines: Sequence[str], authorities: Sequence[str], address: str, proven: Callable[[str], None]) -> None:
+    def __init__(self, district: str, lines: Sequence[str], authorities: Sequence[str], address: str, proven: Callable[[str, str], None]) -> None:
         super().__init__()
         self._district = district
         self._lines = (*(lines or (_nobodys_key(),)), *(f'cert-authority,principals="{district or "/"}" {each}' for each in authorities))
@@ -48,9 +48,9 @@ class Admission(asyncssh.SSHAuthorizedKeys):
             held = _held(line)
             options = held.validate(key, self._address, self._address, cert_principals, ca) if held else None
             if options is not None and not _expired(line, now):
-                self._proven(self._district)
+                self._proven(self._district, key.get_fingerprint())
                 return options
-        self._proven("")
+        self._proven("", "")
         return None
 
 
@@ -123,6 +123,14 @@ def told(line: str) -> str:
     expiry = [f"until {moment(options[EXPIRY]):%Y-%m-%d %H:%M}Z"] if EXPIRY in options else []
     authority = ["authority"] if "cert-authority" in options else []
     return " ".join([*authority, *words[:1], *words[2:], *expiry])
+
+
+def fingerprint(line: str) -> str:
+    """By what a key is told from all others, as `ssh-keygen -l` writes it. Raises ConfigError where the line has none."""
+    try:
+        return str(asyncssh.import_public_key(parts(line)[1]).get_fingerprint())
+    except asyncssh.KeyImportError as fault:
+        raise ConfigError("this is not an OpenSSH public key") from fault
 
 
 @lru_cache(maxsize=1)

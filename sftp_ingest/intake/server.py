@@ -13,20 +13,23 @@ import structlog
 from sftp_ingest.config import Config, Server
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import hostkeys
-from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, POST_QUANTUM, SIGNATURES, Connection
+from sftp_ingest.intake.audit import Audit
+from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, OLDER_MACS, POST_QUANTUM, SIGNATURES, Connection
 from sftp_ingest.intake.defender import Defender, networks, plain_address, within
 from sftp_ingest.intake.home import Home
 from sftp_ingest.intake.hostkeys import HostKeys, read_host_keys
 from sftp_ingest.intake.keys import check_authorities
 from sftp_ingest.intake.proxy import real_address
 from sftp_ingest.intake.session import Hall, Lookup, Session
-from sftp_ingest.intake.upload import remove_parts
+from sftp_ingest.intake.upload import remove_cut, tidy_parts
 
 KEEPALIVE_SECONDS = 30
 CLOSING_SECONDS = 5
 BACKLOG = 128
 BREATH_SECONDS = 0.5
 HOST_KEYS_SECONDS = 2.0
+TIDY_SECONDS = 3600
+COUNTS_SECONDS = 5.0
 FIRST_DESCRIPTOR = 3
 
 log = structlog.get_logger()
@@ -47,7 +50,8 @@ class Listener:
 
     def __init__(self, config: Config, lookup: Lookup, on_activity: Callable[[str], None]) -> None:
         self.port = 0
-        self._hall = Hall(config, lookup, on_activity, Home, Defender(config.server))
+        self._audit = Audit(config)
+        self._hall = Hall(config, lookup, on_activity, Home, Defender(config.server, self._audit.refuse), self._audit)
         self._options: asyncssh.SSHServerConnectionOptions
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -60,16 +64,20 @@ class Listener:
         return self._hall.sessions
 
     async def start(self) -> None:
-        """Clears away parts of a server that was killed, then opens the port. Raises ConfigError."""
+        """Tidies away the parts of a server that was killed, then opens the port. Raises ConfigError."""
         config = self._hall.config
         check_authorities(config.server.user_authorities)
         seen = hostkeys.signature(config)
         self._options = await self._agreed(read_host_keys(config))
         config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_parts(config.homes)
+        tidy_parts(config.homes)
+        self._audit.start()
         self._sockets = await _open(config.server)
         self.port = self._sockets[0].getsockname()[1]
-        self._tasks = [*(asyncio.create_task(self._accept(each)) for each in self._sockets), asyncio.create_task(self._follow_host_keys(seen))]
+        self._tasks = [
+            *(asyncio.create_task(self._accept(each)) for each in self._sockets),
+            *(asyncio.create_task(each) for each in (self._follow_host_keys(seen), self._tidy(), self._count())),
+        ]
 
     async def drain(self, grace: float) -> None:
         """Accepts nobody from now on, waits until no upload is open or `grace` seconds have passed, then ends all sessions."""
@@ -80,6 +88,8 @@ class Listener:
         for door in self._sockets:
             door.close()
         await self._hall.uploads.stillness(grace)
+        for session in self.sessions:
+            session.ending = "stopped"
         connections = [session.connection for session in self.sessions]
         for connection in connections:
             connection.close()
@@ -87,6 +97,7 @@ class Listener:
             await connection.wait_closed()
         await self._hall.uploads.stillness(CLOSING_SECONDS)  # what was cut off just now is still being thrown away
         self._hall.passwords.close()
+        await asyncio.to_thread(self._audit.close)
 
     async def _agreed(self, keys: HostKeys) -> asyncssh.SSHServerConnectionOptions:
         """What is offered to every client."""
@@ -97,7 +108,7 @@ class Listener:
             send_server_host_keys=True,
             kex_algs=POST_QUANTUM if self._hall.config.server.post_quantum_only else KEY_EXCHANGES,
             encryption_algs=CIPHERS,
-            mac_algs=MACS,
+            mac_algs=(*MACS, *OLDER_MACS) if self._hall.config.server.older_clients else MACS,
             signature_algs=SIGNATURES,
             compression_algs=None,
             host_based_auth=False,
@@ -123,6 +134,18 @@ class Listener:
                 log.info("host_keys_changed", fingerprints=list(hostkeys.fingerprints(config).values()))
             except ConfigError as fault:  # the keys that were read before are as good as they were
                 log.error("host_keys_unreadable", fault=str(fault))
+
+    async def _tidy(self) -> None:
+        """Keeps nothing of an upload that nobody will go on with."""
+        while True:
+            await asyncio.to_thread(remove_cut, self._hall.config.homes)
+            await asyncio.to_thread(self._audit.forget)
+            await asyncio.sleep(TIDY_SECONDS)
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTS_SECONDS)
+            self._audit.write_counts()
 
     async def _accept(self, door: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ from asyncssh.channel import SSHChannel
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import IngestError
+from sftp_ingest.intake.audit import Audit
 from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Subsystem
 from sftp_ingest.intake.defender import Defender, networks, within
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
@@ -51,6 +53,7 @@ class Hall:
     on_activity: Callable[[str], None]
     home_of: Callable[[Session, SSHChannel[bytes]], asyncssh.SFTPServer]
     defender: Defender
+    audit: Audit
     passwords: Passwords = field(default_factory=Passwords)
     uploads: Uploads = field(default_factory=Uploads)
     sessions: set[Session] = field(default_factory=set)
@@ -73,6 +76,10 @@ class Session(asyncssh.SSHServer):
         self._asking: District | None = None  # whose name was given
         self._candidate: District | None = None  # the same, where it may log in from there
         self._proven = ""  # whose key or password was checked last
+        self._proof = ""  # the key's fingerprint, or that it was the password
+        self._id = secrets.token_hex(6)
+        self._files = self._bytes = 0
+        self.ending = ""  # why we ended it
         self._wrong = 0
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
@@ -94,12 +101,16 @@ class Session(asyncssh.SSHServer):
         if self._presence:
             self._presence.close()
         if self.district:
-            log.info("session_closed", district=self.district, peer=self.peer)
+            ending = self.ending or ("lost" if exc else "closed")
+            seconds = round(self._loop.time() - self._opened, 1)
+            log.info("session_closed", district=self.district, peer=self.peer, ending=ending, files=self._files)
+            self.hall.audit.tell(self.district, "closed", self._id, ending=ending, seconds=seconds, received=self._files, received_bytes=self._bytes)
             self.hall.on_activity(self.district)
             return
         if not self._wrong and not self._proven:
             self.hall.defender.offended(self.peer)
         if self._name:  # the name given may be a password typed into the wrong field
+            self.hall.audit.refuse("login")
             elsewhere = {"reason": "network"} if self._asking and not self._candidate else {}
             log.warning("login_refused", district=self._asking.id if self._asking else "(unknown)", peer=self.peer, **elsewhere)
 
@@ -128,7 +139,7 @@ class Session(asyncssh.SSHServer):
         """Whether the password is the district's. Ends the connection after too many wrong ones, of its own or of its address."""
         district = self._candidate if username == self._name else None
         met = await self.hall.passwords.verified(district.password_hash if district else "", password, self.peer)
-        self._prove(district.id if district else "")
+        self._prove(district.id if district else "", "password")
         if not met:
             self._wrong += 1
             self.hall.defender.offended(self.peer)
@@ -139,6 +150,7 @@ class Session(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         """Opens the home of the district whose key or password was good; a client may have sent another name since."""
         if sum(each.district == self._proven for each in self.hall.sessions) >= self.hall.config.server.sessions_per_district:
+            self.hall.audit.refuse("sessions_per_district")
             log.warning("session_refused", district=self._proven, peer=self.peer, reason="sessions_per_district")
             raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many sessions")
         self.home = self.hall.config.homes / self._proven
@@ -154,8 +166,11 @@ class Session(asyncssh.SSHServer):
         self.hall.defender.known(self.peer)
         self.touch()
         self._look_at_the_clock()
-        version = str(self.connection.get_extra_info("client_version"))
-        log.info("session_opened", district=self.district, peer=self.peer, client_version=re.sub(r"[^ -~]", "?", version)[:64])
+        self._opened = self._loop.time()
+        version = re.sub(r"[^ -~]", "?", str(self.connection.get_extra_info("client_version")))[:64]
+        told = {"peer": self.peer, "client_version": version, "cipher": self.connection.get_extra_info("recv_cipher")}
+        log.info("session_opened", district=self.district, **told)
+        self.hall.audit.tell(self.district, "opened", self._id, **told, mac=self.connection.get_extra_info("recv_mac"), proof=self._proof)
         self.hall.on_activity(self.district)
 
     def session_requested(self) -> tuple[Channel, Subsystem]:
@@ -164,6 +179,12 @@ class Session(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "Too many channels")
         self._channels += 1
         return Channel(self.connection), Subsystem(self.connection, partial(self.hall.home_of, self), self._channel_ended)
+
+    def received(self, file: str, size: int, descriptor: int) -> None:
+        """A file stands under its name; the descriptor, which is ours to close, is of its content."""
+        self._files += 1
+        self._bytes += size
+        self.hall.audit.received(self.district, self._id, file, size, descriptor)
 
     def touch(self) -> None:
         """The client asked for something."""
@@ -182,8 +203,8 @@ class Session(asyncssh.SSHServer):
     def _channel_ended(self) -> None:
         self._channels -= 1
 
-    def _prove(self, district: str) -> None:
-        self._proven = district
+    def _prove(self, district: str, proof: str) -> None:
+        self._proven, self._proof = district, proof
 
     def _may_come_from_here(self, district: District) -> bool:
         allowed = self.hall.config.settings(district.id).networks
@@ -195,6 +216,7 @@ class Session(asyncssh.SSHServer):
         if left > 0:
             self._watch = self._loop.call_later(left, self._look_at_the_clock)
         elif patience:
+            self.ending = "idle"
             self.connection.close()
 
 

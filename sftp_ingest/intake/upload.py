@@ -1,18 +1,27 @@
-"""A file on its way in: hidden until its client closes it, and then there whole."""
+"""A file on its way in: hidden until its client closes it, and then there whole; cut off, it waits under a hidden name for its client to go on."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from typing import cast
 
 from sftp_ingest.intake import paths
-from sftp_ingest.intake.inbox import PART_PREFIX
+from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from sftp_ingest.intake.room import Room
+
+CUT_SECONDS = 2 * 86_400
+"""So long a client may wait before it goes on with an upload that was cut off."""
+LONGEST_NAME = 255
+
+_TOKEN_BYTES = 4
+_RESUMABLE = re.compile(rf"{re.escape(PART_PREFIX)}[0-9a-f]{{{2 * _TOKEN_BYTES}}}-(.+)")
 
 
 class Upload(io.FileIO):
@@ -21,19 +30,40 @@ class Upload(io.FileIO):
     Whatever was there under the name before is a different inode and stays as it is, in deliveries that were sealed from it.
     """
 
-    def __init__(self, folder: int, target: str, room: Room, *, append: bool = False, exclusive: bool = False) -> None:
+    def __init__(
+        self, folder: int, target: str, room: Room, *, append: bool = False, exclusive: bool = False, copy: bool = False, resumed: bool = False
+    ) -> None:
+        """Begins an upload, or where it is `resumed` goes on with one that was cut off. Raises OSError.
+
+        A `copy` of what stands under the name cannot be resumed, and need not: the client finds it there as it was.
+        """
+        name = f"{PART_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}"
+        named = f"{name}-{target}"
+        self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
         self._folder = os.dup(folder)
+        part = named if self.resumable else name
         try:
-            super().__init__(f"{PART_PREFIX}{secrets.token_hex(8)}", "x+b", opener=lambda name, flags: os.open(name, flags, 0o600, dir_fd=folder))
+            if resumed:
+                os.rename(cut(target), part, src_dir_fd=folder, dst_dir_fd=folder)
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_CREAT | os.O_EXCL)
+            super().__init__(part, "r+b", opener=lambda name, _: os.open(name, flags, 0o600, dir_fd=folder))
         except OSError:
             os.close(self._folder)
             raise
         self.target = target
-        self.size = 0
+        self.size = os.fstat(self.fileno()).st_size
+        self._whole = self.size  # so far without a gap, and in order
         self._room = room
         self._append = append
         self._exclusive = exclusive
         self._fault: OSError | None = None
+        self.place = self.place_of(folder, target)
+
+    @staticmethod
+    def place_of(folder: int, name: str) -> tuple[int, int, str]:
+        """What tells a name in a folder from all others, also when a folder above it is renamed."""
+        facts = os.fstat(folder)
+        return facts.st_dev, facts.st_ino, name
 
     def fill_from(self, folder: int, name: str) -> None:
         """Begins with what stands under the name now."""
@@ -53,6 +83,10 @@ class Upload(io.FileIO):
             written = 0
             while written < len(data):  # a disk that is nearly full takes less than it is given
                 written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
+            if offset == self._whole:
+                self._whole = end
+            elif offset < self._whole:
+                self.resumable = False
         except OSError as fault:
             self._fault = fault
             raise
@@ -64,6 +98,7 @@ class Upload(io.FileIO):
         try:
             self._room.grow(self.size, wanted, self.size)
             self.size = wanted
+            self._whole = min(self._whole, wanted)
             return super().truncate(wanted)
         except OSError as fault:
             self._fault = fault
@@ -90,6 +125,21 @@ class Upload(io.FileIO):
             self._room.gone(replaced.st_size, files=1)
         self.close()
         return size
+
+    def give_up(self) -> bool:
+        """Keeps what came in one piece for the client to go on with, whether or not that is anything; otherwise leaves nothing behind."""
+        if self.resumable and self._whole and not self._fault:
+            with suppress(OSError):
+                if self.size > self._whole:
+                    super().truncate(self._whole)
+                    self._room.gone(self.size - self._whole)
+                    self.size = self._whole
+                drop_cut(self._folder, self.target, self._room)
+                os.rename(self.part, cut(self.target), src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                self.close()
+                return True
+        self.discard()
+        return False
 
     def discard(self) -> None:
         """Leaves nothing behind."""
@@ -119,7 +169,10 @@ class Uploads:
         self._still.set()
 
     def opened(self, upload: Upload) -> None:
-        """Keeps count of an upload until `ended`."""
+        """Keeps count of an upload until `ended`. Of several to one place, only what came last is worth going on with."""
+        for each in self._open:
+            if each.place == upload.place:
+                each.resumable = False
         self._open.add(upload)
         self._still.clear()
 
@@ -135,9 +188,49 @@ class Uploads:
             await asyncio.wait_for(self._still.wait(), seconds)
 
 
-def remove_parts(homes: Path) -> None:
-    """Clears away what a server that was killed has left."""
+def cut(name: str) -> str:
+    """The hidden name of an upload that was cut off."""
+    return f"{CUT_PREFIX}{name}"
+
+
+def cut_facts(folder: int, name: str) -> os.stat_result | None:
+    """What was cut off of an upload to that name, which is what its client finds there; None where nothing was."""
+    return paths.facts_if_any(folder, cut(name)) if len(os.fsencode(name)) <= LONGEST_NAME - len(CUT_PREFIX) else None
+
+
+def drop_cut(folder: int, name: str, room: Room) -> None:
+    """What was cut off is not gone on with."""
+    facts = cut_facts(folder, name)
+    if facts:
+        os.unlink(cut(name), dir_fd=folder)
+        room.gone(facts.st_size, files=1)
+
+
+def tidy_parts(homes: Path) -> None:
+    """Makes of the parts that a killed server has left what a cut connection makes of them."""
     for folder, _, names in os.walk(homes):  # does not walk into links
-        for name in names:
-            if name.startswith(PART_PREFIX):
-                (Path(folder) / name).unlink()
+        parts = [Path(folder) / name for name in names if name.startswith(PART_PREFIX)]
+        for part in sorted(parts, key=lambda each: each.lstat().st_mtime_ns):  # the last one stays
+            named = _RESUMABLE.fullmatch(part.name)
+            if not named or not part.lstat().st_size or _later(part.with_name(named[1]), part):
+                part.unlink()
+                continue
+            with part.open("r+b") as file:  # what was written out of order may have left a hole
+                file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))
+            part.rename(part.with_name(cut(named[1])))
+
+
+def remove_cut(homes: Path) -> None:
+    """Clears away what was cut off and is not gone on with any more."""
+    for folder, _, names in os.walk(homes):
+        for path in (Path(folder) / name for name in names if name.startswith(CUT_PREFIX)):
+            with suppress(FileNotFoundError):  # its client has gone on with it just now
+                if time() - path.lstat().st_ctime > CUT_SECONDS:
+                    path.unlink()
+
+
+def _later(file: Path, part: Path) -> bool:
+    try:
+        return file.lstat().st_ctime_ns > part.lstat().st_ctime_ns
+    except FileNotFoundError:
+        return False

@@ -74,8 +74,8 @@ class Encoded:
         """The masked cells."""
         return Encoded(self.texts, self.places[mask])
 
-    def with_texts(self, texts: Sequence[str]) -> pa.Array:
-        """The cells, with another text in place of each distinct one."""
+    def with_texts(self, texts: Sequence[str | None]) -> pa.Array:
+        """The cells, with another text, or none, in place of each distinct one."""
         return pa.array(texts, pa.string()).take(pa.array(self.places))
 
 
@@ -100,6 +100,13 @@ def groups(parts: Sequence[Encoded]) -> npt.NDArray[np.int64]:
     for part in parts:
         numbers = numbers * len(part.texts) + part.places
     return numbers
+
+
+def first_ones(numbers: npt.NDArray[np.int64]) -> Mask:
+    """Which numbers are there for the first time."""
+    first = np.zeros(len(numbers), dtype=bool)
+    first[np.unique(numbers, return_index=True)[1]] = True
+    return first
 
 
 def more_than_once(numbers: npt.NDArray[np.int64]) -> Mask:

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES
-from sftp_ingest.roster.arrow import TEXT
+from sftp_ingest.roster import arrow
+from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Table
 
 TERM_COLUMNS = ("term_name", "term_start", "term_end")
@@ -19,8 +22,9 @@ COURSE_COLUMNS = ("course_name", "course_number")
 
 def records_of(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a key, under the roster's names; columns that were not sent are blank."""
-    if table.key:
-        frame = frame[~frame.duplicated(list(table.key))]
+    if table.repeat:  # in any other table two believed rows never have one key
+        first = arrow.first_ones(arrow.groups([arrow.encoded(array_of(frame[column])) for column in table.key]))
+        frame = frame if first.all() else arrow.filtered(frame, first)
     columns = {each.to: frame[each.column] for each in table.fields if each.column in frame.columns and each.to and not table.repeats(each.column)}
     columns["ext"] = ext_of(frame)
     if table.source:
@@ -41,22 +45,29 @@ def ext_of(frame: pd.DataFrame) -> pd.Series:
     names = sorted(column for column in frame.columns if column.startswith("ext."))
     if not names:
         return pd.Series(pd.array(pa.repeat("", len(frame)), dtype=TEXT), index=frame.index)
-    rows = zip(*(frame[name].to_list() for name in names), strict=True)
-    keys = [name.removeprefix("ext.") for name in names]
-    told = [{key: value for key, value in zip(keys, row, strict=True) if value} for row in rows]
-    return pd.Series(pd.array([json.dumps(each, ensure_ascii=False) if each else "" for each in told], dtype=TEXT), index=frame.index)
+    told = [_members(name.removeprefix("ext."), array_of(frame[name])) for name in names]
+    # something stands first in every row, for Arrow leaves out the rows in which all parts are null
+    joined = pc.binary_join_element_wise("", *told, ", ", null_handling="skip")
+    objects = pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(joined, 2), "}", "")
+    return pd.Series(pd.array(pc.if_else(pc.equal(joined, ""), "", objects), dtype=TEXT), index=frame.index)
+
+
+def _members(name: str, cells: pa.Array) -> pa.Array:
+    """Each cell as a member of a JSON object, null where it is blank; every distinct text is written once."""
+    encoded = arrow.encoded(cells)
+    key = json.dumps(name, ensure_ascii=False)
+    return encoded.with_texts([f"{key}: {json.dumps(text, ensure_ascii=False)}" if text else None for text in encoded.texts.to_pylist()])
 
 
 def derived_id(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """A stable id of the columns' values together, blank where all are blank."""
-    parts = [frame[column].to_list() if column in frame.columns else [""] * len(frame) for column in columns]
-    known: dict[tuple[str, ...], str] = {}
-    ids = []
-    for values in zip(*parts, strict=True):
-        if values not in known:
-            known[values] = digest(*values) if any(values) else ""
-        ids.append(known[values])
-    return pd.Series(pd.array(ids, dtype=TEXT), index=frame.index)
+    parts = {column: arrow.encoded(array_of(frame[column])) for column in columns if column in frame.columns}
+    if not parts:
+        return pd.Series(pd.array(pa.repeat("", len(frame)), dtype=TEXT), index=frame.index)
+    _, first, of_row = np.unique(arrow.groups(list(parts.values())), return_index=True, return_inverse=True)
+    told = [[parts[column].texts[place].as_py() for place in parts[column].places[first]] if column in parts else [""] * len(first) for column in columns]
+    ids = [digest(*values) if any(values) else "" for values in zip(*told, strict=True)]
+    return pd.Series(pd.array(pa.array(ids, pa.string()).take(pa.array(of_row)), dtype=TEXT), index=frame.index)
 
 
 def digest(*values: str) -> str:

@@ -101,6 +101,17 @@ def add_key(engine: Engine, district_id: str, key: str) -> None:
         connection.execute(update(tables.districts).where(here).values(authorized_keys="\n".join(dict.fromkeys((*held, line)))))
 
 
+def remove_key(engine: Engine, district_id: str, key: str) -> None:
+    """Lets the holder of that line in no more. Raises ConfigError where there is no such district, or the line is none of its own."""
+    with writing(engine) as connection:
+        _lock(connection, district_id)
+        here = tables.districts.c.id == district_id
+        held = connection.scalars(select(tables.districts.c.authorized_keys).where(here)).one().splitlines()
+        if key not in held:
+            raise ConfigError(f"{district_id} has no such key")
+        connection.execute(update(tables.districts).where(here).values(authorized_keys="\n".join(each for each in held if each != key)))
+
+
 def _lock(connection: Connection, district_id: str) -> None:
     if not _locked(connection, district_id):
         raise ConfigError(f"there is no district {district_id}")

@@ -20,7 +20,8 @@ from tests.unit.districts import csv_of, ruled, small, student
 
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
-    "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password", "districts add-key",
+    "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password",
+    "districts add-key", "districts remove-key", "sessions",
     "districts rotate-password", "districts export", "host-keys", "host-keys list", "host-keys prepare", "host-keys switch", "host-keys retire",
     "runs", "runs list", "runs show", "runs revert", "why", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",
@@ -78,7 +79,12 @@ def test_a_key_that_expires_and_another_password_are_given_without_a_restart(hom
     assert len(told["password"]) >= 20
     assert home.json("districts", "rotate-password", "shelbyville")["password"] != told["password"]
     shown = home.json("districts", "show", "shelbyville")
-    assert (shown["keys"], shown["password"], shown["networks"]) == (["ssh-ed25519 sync until 2037-01-31 00:00Z"], True, [])
+    [told] = shown["keys"]
+    sentence, fingerprint = told.rsplit(" ", 1)
+    assert (sentence, shown["password"], shown["networks"]) == ("ssh-ed25519 sync until 2037-01-31 00:00Z", True, [])
+    home.command("districts", "remove-key", "shelbyville", "SHA256:nobodys", code=2)
+    home.command("districts", "remove-key", "shelbyville", fingerprint)
+    assert home.json("districts", "show", "shelbyville")["keys"] == []
 
 
 def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from sftp_ingest.config import Config
 from sftp_ingest.intake import passwords, server
-from sftp_ingest.intake.inbox import PART_PREFIX
+from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from sftp_ingest.model import District
 
 SSH = shutil.which("ssh")
@@ -84,7 +84,13 @@ def parts(home: Path) -> list[Path]:
 
 
 def files(home: Path) -> list[str]:
-    return sorted(path.name for path in home.iterdir() if path.is_file())
+    """What stands there under its name."""
+    return sorted(path.name for path in home.iterdir() if path.is_file() and not path.name.startswith(CUT_PREFIX))
+
+
+def cut_off(home: Path) -> dict[str, bytes]:
+    """What waits for its client to go on with it."""
+    return {path.name.removeprefix(CUT_PREFIX): path.read_bytes() for path in home.glob(f"{CUT_PREFIX}*")}
 
 
 def put_sealed(home: Path, name: str, content: bytes) -> Path:

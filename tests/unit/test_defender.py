@@ -23,7 +23,7 @@ class Clock:
 
 def defended(**settings: object) -> tuple[Defender, Clock]:
     clock = Clock()
-    return Defender(replace(Server(), ban_score=4, ban_seconds=60, ban_most_seconds=600, **settings), clock), clock
+    return Defender(replace(Server(), ban_score=4, ban_seconds=60, ban_most_seconds=600, **settings), lambda _: None, clock), clock
 
 
 def offend(defender: Defender, times: int, address: str = GUESSER) -> None:

@@ -1,0 +1,94 @@
+"""What is on record of every session, and of those who were not let in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncssh
+import pytest
+import structlog
+
+from sftp_ingest.config import Config
+from sftp_ingest.intake import audit
+from tests.integration.port import BIG, KEY, PASSWORD, by_password, connecting, listening, until
+
+
+def today() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_session_is_on_record_with_its_files_and_how_it_ended(config: Config, home: Path) -> None:
+    async def go() -> None:
+        async with listening(config) as listener:
+            async with await connecting(listener) as connection, connection.start_sftp_client() as sftp:
+                for name in ("students.csv", "Anna Maria.csv"):
+                    async with sftp.open(name, "wb") as file:
+                        await file.write(BIG)
+                await sftp.remove("students.csv")
+            cut = await connecting(listener, **by_password(PASSWORD))
+            cut.abort()
+            await until(lambda: not listener.sessions)
+            stays = await connecting(listener)
+        await stays.wait_closed()
+
+    asyncio.run(go())
+    first, second, third = audit.sessions(config.sessions, "springfield", today().date())
+    sha256 = hashlib.sha256(BIG).hexdigest()
+    assert [(each["file"], each["bytes"], each["sha256"]) for each in first["files"]] == [(name, len(BIG), sha256) for name in ("students.csv", "(odd name)")]
+    assert (first["peer"], first["cipher"], first["proof"]) == ("127.0.0.1", "chacha20-poly1305@openssh.com", KEY.get_fingerprint())
+    assert "AsyncSSH" in first["client_version"]
+    assert (first["ending"], first["received"], first["received_bytes"]) == ("closed", 2, 2 * len(BIG))
+    assert (second["proof"], second["ending"], second["files"]) == ("password", "lost", [])
+    assert third["ending"] == "stopped"
+    assert (config.sessions / "springfield").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_silent_session_is_on_record_as_idle(config: Config) -> None:
+    async def go() -> None:
+        async with listening(replace(config, server=replace(config.server, idle_seconds=0.1))) as listener:
+            connection = await connecting(listener)
+            await connection.wait_closed()
+            await until(lambda: not listener.sessions)
+
+    asyncio.run(go())
+    assert [each["ending"] for each in audit.sessions(config.sessions, "springfield", today().date())] == ["idle"]
+
+
+def test_who_is_not_let_in_is_counted_by_reason_also_across_a_restart(config: Config) -> None:
+    async def go() -> None:
+        async with listening(replace(config, server=replace(config.server, ban_score=3))) as listener:
+            for _ in range(3):
+                with pytest.raises(asyncssh.PermissionDenied):
+                    await connecting(listener, **by_password("wrong"))
+            with pytest.raises((asyncssh.Error, OSError)):
+                await connecting(listener)
+
+    for times in (1, 2):
+        asyncio.run(go())
+        assert audit.refused(config.sessions, today().date()) == {"login": 3 * times, "ban": times, "banned": times}
+
+
+def test_old_days_are_forgotten_and_a_record_that_cannot_be_written_keeps_nobody_out(config: Config, home: Path) -> None:
+    for folder in ("springfield", audit.REFUSED):
+        (config.sessions / folder).mkdir(parents=True)
+        (config.sessions / folder / "2020-01-31.jsonl").write_text("")
+    (config.sessions / "springfield" / f"{today():%Y-%m-%d}.jsonl").mkdir()
+
+    async def go() -> None:
+        async with (
+            listening(config) as listener,
+            await connecting(listener) as connection,
+            connection.start_sftp_client() as sftp,
+            sftp.open("students.csv", "wb") as file,
+        ):
+            await file.write(BIG)
+
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(go())
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["audit_failed"] * 3
+    assert (home / "students.csv").read_bytes() == BIG
+    assert not list(config.sessions.glob("*/2020*"))
