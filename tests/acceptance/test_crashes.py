@@ -197,7 +197,8 @@ def test_a_revert_killed_in_the_middle_is_taken_up_by_the_daemon(home: Home, nig
     told = home.home_of(DISTRICT) / "reports" / "latest-revert.json"
     eventually(lambda: told.exists() and json.loads(told.read_text(encoding="utf-8"))["run"] == run.id, "the report of the revert")
     again = home.runs(DISTRICT)[-1]
-    assert (again.id, again.reverts, again.outcome, again.attempts) == (run.id, undone.id, "successful", 2)
+    assert (again.id, again.reverts, again.outcome) == (run.id, undone.id, "successful")
+    assert again.attempts >= 2  # one more for each time that PostgreSQL had not noticed yet that nobody is at the other end
     reverted = home.roster(DISTRICT)
     assert reverted != after
     for table, rows in uninterrupted[0].items():
