@@ -11,10 +11,9 @@ from sqlalchemy import Engine
 
 from sftp_ingest import __version__
 from sftp_ingest.config import Settings
-from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
-from sftp_ingest.model import PACKED, ChangeSet, Counts, Delivery, Details, Outcome, Rejections, SyncRun
-from sftp_ingest.roster import formats, overlay
+from sftp_ingest.model import ChangeSet, Counts, Delivery, Details, Outcome, Rejections, SyncRun
+from sftp_ingest.roster import files, formats, overlay
 from sftp_ingest.store import ledger, states
 from sftp_ingest.store.database import reading
 from sftp_ingest.store.ledger import Applied
@@ -50,9 +49,9 @@ class Repeat:
 def fingerprint(delivery: Delivery, settings: Settings) -> str:
     """What, other than the files and the roster, decides on what is read in them: this program, the contract, the district's settings.
 
-    Raises ContractError where the district's own contract folder is wrong.
+    Raises ContractError where the district's own contract folder is wrong, DeliveryError where an archive is not what it was.
     """
-    format = formats.of(delivery, settings.format)
+    format = formats.of(files.listed(delivery)[0], settings.format)
     rules = overlay.rules(format.NAME, settings.contract, settings.keep_sensitive)
     told = (__version__, format.NAME, rules.digest, sorted(settings.keep_sensitive), settings.strict, settings.derive)
     return hashlib.sha256(repr(told).encode()).hexdigest()
@@ -89,7 +88,7 @@ def of(engine: Engine, run: SyncRun, delivery: Delivery, applied: Applied, rules
         return None
     if state.read_at is None or delivery.received_at - state.read_at > LONGEST or delivery.received_at.year != state.read_at.year:
         return None  # a year of two digits means another century one day
-    _check_files(delivery)
+    files.check_there(delivery)
     findings = ledger.findings(engine, applied.run.id)
     counts = {name: _again(each) for name, each in applied.run.counts.items()}
     if applied.run.outcome == "unchanged":
@@ -103,15 +102,3 @@ def of(engine: Engine, run: SyncRun, delivery: Delivery, applied: Applied, rules
 def _again(counts: Counts) -> Counts:
     active = counts.existing + counts.created + counts.reactivated - counts.deactivated
     return Counts(existing=active, rows=counts.rows, unchanged=active, rejected=counts.rejected)
-
-
-def _check_files(delivery: Delivery) -> None:
-    for each in delivery.files:
-        if (delivery.folder / f"{each.name}{PACKED}").exists():
-            continue
-        try:
-            size = (delivery.folder / each.name).stat().st_size
-        except OSError as fault:
-            raise DeliveryError(f"{delivery.folder.name}/{each.name} cannot be read: {fault.strerror}") from fault
-        if size != each.size:
-            raise DeliveryError(f"{delivery.folder.name}/{each.name} has changed since it was sealed")

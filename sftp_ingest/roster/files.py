@@ -82,6 +82,17 @@ def content(folder: Path, sealed: DeliveredFile) -> bytes | None:
     return data
 
 
+def check_there(delivery: Delivery) -> None:
+    """Raises DeliveryError where a sealed file is gone, or has not the size that it was sealed with; no file is read."""
+    for each in (_as_it_lies(delivery.folder, each) for each in delivery.files):
+        try:
+            size = (delivery.folder / (each.archive or each.name)).stat().st_size
+        except OSError as fault:
+            raise DeliveryError(f"{delivery.folder.name}/{each.name} cannot be read: {fault.strerror}") from fault
+        if not each.archive and size != each.size:
+            raise DeliveryError(f"{delivery.folder.name}/{each.name} has changed since it was sealed")
+
+
 def _as_it_lies(folder: Path, sealed: DeliveredFile) -> DeliveredFile:
     """The file as it was sealed while it still lies so, else said to lie in the compressed one beside it."""
     packed = f"{sealed.name}{PACKED}"

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine, text
 
 from sftp_ingest import erasure
+from sftp_ingest.intake import inbox
 from sftp_ingest.model import Derivations, SyncRun
 from sftp_ingest.report import archive
+from sftp_ingest.roster import export, export_oneroster
 from sftp_ingest.store import database, ledger, states
 from tests.integration.house import NIGHT, NOW, House
-from tests.unit.districts import Files, csv_of, small
-from tests.unit.test_laws import SPOILERS, districts
+from tests.unit.districts import Files, csv_of, small, zipped
+from tests.unit.test_laws import SPOILERS, districts, roster_of
 
 
 def nights(house: House, *sent: Files, first: int = 0, district: str = "acme", **raw: bytes | None) -> SyncRun:
@@ -117,6 +119,26 @@ def test_another_rule_a_week_and_a_new_year_have_the_files_read(tmp_path: Path, 
     assert [was_read(nights(house, small(3), first=number)) for number in (2, 3, 9, 10)] == [True, False, False, True]
     to_new_year = (NOW.replace(month=12, day=31) - NOW) // NIGHT
     assert [was_read(nights(house, small(3), first=number)) for number in (to_new_year, to_new_year + 1)] == [True, True]
+
+
+def test_an_archive_is_known_by_the_rules_of_what_lies_in_it(tmp_path: Path, engine: Engine) -> None:
+    """Its own name tells no format: a OneRoster district's rules in a folder of its own must be read as OneRoster's."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "users.toml").write_text('[[fields]]\nname = "middle_name"\nheaders = ["second name"]\n')
+    house = House.make(tmp_path, engine, "acme").having(contract=str(own))
+    export.save(tmp_path / "loose", export_oneroster.oneroster(roster_of(small(3)), "1.1"))
+    (tmp_path / "packed").mkdir()
+    members = {each.name: each.read_bytes() for each in (tmp_path / "loose").iterdir()}
+    (tmp_path / "packed" / "all.zip").write_bytes(zipped(members))
+    seen = []
+    for number in range(3):
+        moment = NOW + number * NIGHT
+        run = ledger.record(engine, inbox.copy_in(tmp_path / "packed", house.config.deliveries, "acme", moment), moment)
+        house.run(run)
+        seen.append((closed(house, run).error, closed(house, run).outcome))
+    assert seen == [("", "successful"), ("", "unchanged"), ("", "unchanged")]
+    assert not was_read(closed(house, run))
 
 
 def test_a_sealed_file_that_is_gone_fails_the_run(tmp_path: Path, engine: Engine) -> None:
