@@ -86,9 +86,8 @@ def html(report: SyncReport, fix_it: FixIt | None = None) -> str:
     causes = summary.told(report)
     head, _, rest = report.verdict.partition(": ")
     longest = max(report.seconds.values(), default=0) or 1
-    return _ENVIRONMENT.get_template(
-        "report.html.j2"
-    ).render(
+    template = _ENVIRONMENT.get_template("report.html.j2")
+    return template.render(
         report=report,
         head=f"Was {head.lower()}" if head == "On hold" and not summary.is_open(report) else head,
         rest=rest[:1].upper() + rest[1:] if rest.split(" ", 1)[0].isalpha() else rest,  # a file's name stays as it is

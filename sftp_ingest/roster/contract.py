@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -193,8 +194,9 @@ def in_home(name: str, contract: Contract) -> str:
     return rest if rest and folder.lower() in contract.folders else name
 
 
+@cache
 def load(format: str = "clever") -> Contract:
-    """The contract of a known format. Raises ContractError where a file of it is missing or wrong."""
+    """The contract of a known format, read once. Raises ContractError where a file of it is missing or wrong."""
     folder = _schemas() / format
     digest = hashlib.sha256()
     whole = toml_of(folder / FORMAT, digest)
