@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from sftp_ingest.store import erasure as stored
 from sftp_ingest.store.erasure import Marks
 
 log = structlog.get_logger()
+
+PATIENCE = 10.0
+"""How many seconds an erasure waits for a sweep, which is over in moments, before it says that something is in the way."""
 
 _OF_RUN = re.compile(r"-run-(?P<run>\d+)(-receipt)?\.\w+$")
 _LATEST = re.compile(r"(latest(?:-[a-z]+)??)(\.|-receipt\.|-rejected-).*")  # of a delivery, a preview, a revert
@@ -273,11 +277,16 @@ def _csv_tells(name: str, data: bytes, marks: Marks) -> bool:
 
 @contextmanager
 def _alone(config: Config, engine: Engine, district_id: str) -> Iterator[None]:
-    """While no run of the district, and no sweep over its deliveries, is in progress. Raises ConfigError where one is."""
-    with district_lock(config, engine, district_id) as ours:
-        if not ours:
+    """While no run of the district, and no sweep over its deliveries, is in progress. Raises ConfigError where one still is after PATIENCE."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        with district_lock(config, engine, district_id) as ours:
+            if ours:
+                yield
+                return
+        if time.monotonic() > until:
             raise ConfigError(f"a run of {district_id}, or a sweep over its deliveries, is in progress; nothing was erased, try again when it has ended")
-        yield
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +124,8 @@ def test_nothing_of_an_erased_district_is_left_in_the_pages_of_the_database(hous
     assert ("VACUUM" in made.pages) == (house.engine.dialect.name == "postgresql")
 
 
-def test_a_district_is_not_erased_while_a_run_of_it_is_running(house: House) -> None:
+def test_a_district_is_not_erased_while_a_run_of_it_is_running(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "PATIENCE", 0.2)
     run = ledger.record(house.engine, house.sealed(small()), NOW)
     ledger.claim(house.engine, "me", NOW, run=run)
     before = house.rows()
@@ -136,6 +139,21 @@ def test_a_district_is_not_erased_while_a_run_of_it_is_running(house: House) -> 
     assert house.rows() == before
     ledger.requeue(house.engine, run, None)
     assert erasure.district(house.config, house.engine, "acme", NOW).rows["sync_runs"] == 1
+
+
+def test_an_erasure_waits_for_a_sweep_that_is_soon_over(house: House) -> None:
+    begun = threading.Event()
+
+    def sweep() -> None:
+        with runner.district_lock(house.config, house.engine, "acme"):
+            begun.set()
+            time.sleep(0.3)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    begun.wait()
+    assert erasure.district(house.config, house.engine, "acme", NOW).rows["districts"] == 1
+    sweeper.join()
 
 
 def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while_it_is_erased(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
