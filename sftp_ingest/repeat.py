@@ -13,7 +13,7 @@ from sftp_ingest import __version__
 from sftp_ingest.config import Settings
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ChangeSet, Counts, Delivery, Details, Outcome, Rejections, SyncRun
-from sftp_ingest.roster import files, formats, overlay
+from sftp_ingest.roster import files, formats
 from sftp_ingest.store import ledger, states
 from sftp_ingest.store.database import reading
 from sftp_ingest.store.ledger import Applied
@@ -51,8 +51,7 @@ def fingerprint(delivery: Delivery, settings: Settings) -> str:
 
     Raises ContractError where the district's own contract folder is wrong, DeliveryError where an archive is not what it was.
     """
-    format = formats.of(files.listed(delivery)[0], settings.format)
-    rules = overlay.rules(format.NAME, settings.contract, settings.keep_sensitive)
+    format, rules = formats.read_as(files.listed(delivery)[0], settings)
     told = (__version__, format.NAME, rules.digest, sorted(settings.keep_sensitive), settings.strict, settings.derive)
     return hashlib.sha256(repr(told).encode()).hexdigest()
 

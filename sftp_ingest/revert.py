@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import RunError
 from sftp_ingest.model import ENTITIES, Counts, Details, LeftAlone, Outcome, Roster, SyncRun
-from sftp_ingest.roster import formats, overlay, undo
+from sftp_ingest.roster import files, formats, undo
 from sftp_ingest.store import changes, database, ledger, rosters, upserter
 from sftp_ingest.sync import Progress, Stages
 
@@ -54,12 +54,13 @@ def plan(connection: Connection, reverted: SyncRun, unkept: Mapping[str, frozens
 def unkept(engine: Engine, reverted: SyncRun, settings: Settings) -> dict[str, frozenset[str]]:
     """The columns that the district does not store today, by entity: what a revert must not bring back (law 10).
 
-    Raises ContractError where the district's own contract folder is wrong.
+    What is stored today is told by the files that were applied last, which are always kept. Raises DeliveryError where their archive is not
+    what it was, ContractError where the district's own contract folder is wrong.
     """
-    delivery = ledger.delivery(engine, reverted.delivery)
-    if delivery is None:
-        raise RunError(f"run {reverted.id} has no delivery {reverted.delivery}")
-    rules = overlay.rules(formats.of(delivery, settings.format).NAME, settings.contract, settings.keep_sensitive)
+    applied = ledger.last_applied(engine, reverted.district)
+    if applied is None:
+        raise RunError(f"nothing was ever applied for {reverted.district}")
+    _, rules = formats.read_as(files.listed(applied.delivery)[0], settings)
     found: dict[str, set[str]] = {name: set() for name in ENTITIES}
     for table in rules.tables.values():
         dropped = {field.to for field in table.fields if field.drop and field.to}

@@ -18,7 +18,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, delta, derive, diff, drift, files, fixit, formats, holds, loader, overlay, references, validator
+from sftp_ingest.roster import arrow, contract, delta, derive, diff, drift, files, fixit, formats, holds, loader, references, validator
 from sftp_ingest.store import database, ledger, rosters, states, upserter
 from sftp_ingest.store.ledger import Applied
 from sftp_ingest.store.states import State
@@ -88,8 +88,7 @@ def plan(
     """
     stages = stages or Stages()
     delivery, packed = files.listed(delivery)
-    format = formats.of(delivery, settings.format)
-    rules = overlay.rules(format.NAME, settings.contract, settings.keep_sensitive)
+    format, rules = formats.read_as(delivery, settings)
     with stages.stage("load"):
         loaded = loader.load(delivery, rules, strict=settings.strict, before=before, packed=packed)
         frames = format.prepare(loaded, rules, now, strict=settings.strict)

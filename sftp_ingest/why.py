@@ -14,7 +14,7 @@ from sftp_ingest.errors import ConfigError, DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, Change, Delivery, HoldRecord, RecordKind, SyncRun
 from sftp_ingest.report import archive
-from sftp_ingest.roster import contract, formats, overlay, trace
+from sftp_ingest.roster import contract, files, formats, trace
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.store import changes, database, ledger
 
@@ -86,8 +86,7 @@ def story(config: Config, engine: Engine, district: str, kind: RecordKind, ident
     before = False
     for delivery in reversed(ledger.deliveries(engine, district)):
         of_it = [run for run in runs.values() if run.delivery == delivery.id]
-        rules = _rules(config, delivery) if delivery.folder.is_dir() else None
-        places, lost = _places(delivery, rules, kind, identifier)
+        rules, places, lost = _places(config, delivery, kind, identifier)
         touched = [run for run in of_it if run.id in changed or (run.id == first and began) or _left_alone(run, kind, identifier)]
         preview = delivery.origin == "preview"
         if places or touched or (before and not lost and not preview):
@@ -110,19 +109,16 @@ def story(config: Config, engine: Engine, district: str, kind: RecordKind, ident
 # ---------------------------------------------------------------- deliveries and what was found in them
 
 
-def _places(delivery: Delivery, rules: Contract | None, kind: RecordKind, identifier: str) -> tuple[list[trace.Place], str]:
-    """Where the sealed files tell of the record, and why that cannot be known; there are no rules of files that are no longer kept."""
-    if rules is None:
-        return [], "its files are no longer kept"
+def _places(config: Config, delivery: Delivery, kind: RecordKind, identifier: str) -> tuple[Contract | None, list[trace.Place], str]:
+    """The rules by which the sealed files are read, where they tell of the record, and why neither can be known."""
+    if not delivery.folder.is_dir():
+        return None, [], "its files are no longer kept"
     try:
-        return trace.places(delivery, rules, OWN[kind], identifier, mentioned=kind != "school"), ""
+        listed, _ = files.listed(delivery)
+        _, rules = formats.read_as(listed, config.settings(delivery.district))
+        return rules, trace.places(listed, rules, OWN[kind], identifier, mentioned=kind != "school"), ""
     except (DeliveryError, OSError):
-        return [], "its files are not what they were when they were sealed"
-
-
-def _rules(config: Config, delivery: Delivery) -> Contract:
-    settings = config.settings(delivery.district)
-    return overlay.rules(formats.of(delivery, settings.format).NAME, settings.contract, settings.keep_sensitive)
+        return None, [], "its files are not what they were when they were sealed"
 
 
 def _delivered(delivery: Delivery, places: Sequence[trace.Place], lost: str) -> Event:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Protocol
 
+from sftp_ingest.config import Settings
 from sftp_ingest.model import Assembled, Delivery, Frames, Roster, Verdict
-from sftp_ingest.roster import clever, contract, oneroster
+from sftp_ingest.roster import clever, contract, oneroster, overlay
 from sftp_ingest.roster.contract import Contract
 
 
@@ -34,6 +35,15 @@ def of(delivery: Delivery, asked: str = "auto") -> Format:
     if asked != "auto":
         return FORMATS[asked]
     return max(FORMATS.values(), key=lambda format: _share(delivery, contract.load(format.NAME)))
+
+
+def read_as(listed: Delivery, settings: Settings) -> tuple[Format, Contract]:
+    """The format of a delivery whose archives are listed, and the contract by which the district's deliveries in it are judged.
+
+    Raises ContractError where the district's own contract folder is wrong.
+    """
+    format = of(listed, settings.format)
+    return format, overlay.rules(format.NAME, settings.contract, settings.keep_sensitive)
 
 
 def _share(delivery: Delivery, rules: Contract) -> Fraction:

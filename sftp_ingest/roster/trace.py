@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from sftp_ingest.model import ENTITIES, Delivery
-from sftp_ingest.roster import again, files, lines, loader
+from sftp_ingest.roster import again, lines, loader
 from sftp_ingest.roster.contract import Contract, Table, in_home
 
 LONGEST_WALK = 20
@@ -27,16 +27,16 @@ class Place:
     archive: str = ""
 
 
-def places(delivery: Delivery, rules: Contract, kinds: Collection[str], identifier: str, *, mentioned: bool = True) -> list[Place]:
+def places(listed: Delivery, rules: Contract, kinds: Collection[str], identifier: str, *, mentioned: bool = True) -> list[Place]:
     """Where the files tell of the record of one of these kinds that has this id; with `mentioned` also where another record names it.
 
-    A line whose width is wrong counts where any of its cells is the id. Raises DeliveryError where a sealed file is gone or not what it was.
+    `listed` is a delivery whose archives are listed. A line whose width is wrong counts where any of its cells is the id.
+    Raises DeliveryError where a sealed file is gone or not what it was.
     """
-    delivery, _ = files.listed(delivery)
-    archives = {in_home(each.name, rules).lower(): each.archive for each in delivery.files}
+    archives = {in_home(each.name, rules).lower(): each.archive for each in listed.files}
     wanted = {table.file for table in rules.tables.values() if not table.of and not table.pairs}
     found = []
-    for table, text in loader.texts(delivery, rules, wanted):
+    for table, text in loader.texts(listed, rules, wanted):
         if at := tuple(_lines(table, rules, text, kinds, identifier, mentioned)):
             found.append(Place(table.file, at, archives.get(table.file.lower(), "")))
     return found

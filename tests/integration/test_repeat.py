@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine, text
 
-from sftp_ingest import erasure
+from sftp_ingest import erasure, why
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Derivations, SyncRun
 from sftp_ingest.report import archive
@@ -127,18 +127,31 @@ def test_an_archive_is_known_by_the_rules_of_what_lies_in_it(tmp_path: Path, eng
     own.mkdir()
     (own / "users.toml").write_text('[[fields]]\nname = "middle_name"\nheaders = ["second name"]\n')
     house = House.make(tmp_path, engine, "acme").having(contract=str(own))
-    export.save(tmp_path / "loose", export_oneroster.oneroster(roster_of(small(3)), "1.1"))
-    (tmp_path / "packed").mkdir()
-    members = {each.name: each.read_bytes() for each in (tmp_path / "loose").iterdir()}
-    (tmp_path / "packed" / "all.zip").write_bytes(zipped(members))
-    seen = []
-    for number in range(3):
+
+    def packed(name: str, files: Files) -> Path:
+        export.save(tmp_path / f"{name}-loose", export_oneroster.oneroster(roster_of(files), "1.1"))
+        (tmp_path / name).mkdir()
+        members = {each.name: each.read_bytes() for each in (tmp_path / f"{name}-loose").iterdir()}
+        (tmp_path / name / "all.zip").write_bytes(zipped(members))
+        return tmp_path / name
+
+    def night(folder: Path, number: int) -> SyncRun:
         moment = NOW + number * NIGHT
-        run = ledger.record(engine, inbox.copy_in(tmp_path / "packed", house.config.deliveries, "acme", moment), moment)
+        run = ledger.record(engine, inbox.copy_in(folder, house.config.deliveries, "acme", moment), moment)
         house.run(run)
-        seen.append((closed(house, run).error, closed(house, run).outcome))
-    assert seen == [("", "successful"), ("", "unchanged"), ("", "unchanged")]
-    assert not was_read(closed(house, run))
+        return closed(house, run)
+
+    seen = [night(packed("first", small(3)), 0), *(night(tmp_path / "first", number) for number in (1, 2))]
+    assert [(run.error, run.outcome) for run in seen] == [("", "successful"), ("", "unchanged"), ("", "unchanged")]
+    assert not was_read(seen[-1])
+
+    files = small(3)
+    files["students"][0]["Grade"] = "8"
+    changed = night(packed("changed", files), 3)
+    told = [each for each in why.story(house.config, engine, "acme", "user", "0001").events if each.what == "delivery"]
+    assert [[file["file"] for file in each.facts["files"]] for each in told] == [["users.csv", "demographics.csv", "enrollments.csv"]] * 4
+    run = ledger.revert(engine, changed.id, NOW + 4 * NIGHT)
+    assert (house.run(run), closed(house, run).counts["students"].updated) == ("successful", 1)
 
 
 def test_a_sealed_file_that_is_gone_fails_the_run(tmp_path: Path, engine: Engine) -> None:

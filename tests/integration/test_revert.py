@@ -229,6 +229,7 @@ def test_a_sensitive_column_that_is_no_longer_kept_does_not_come_back(engine: En
 def test_which_columns_are_not_kept_is_known_of_every_format(engine: Engine, files: tuple[str, ...]) -> None:
     add(engine, "acme")
     run = claimed(engine, replace(delivery(), files=tuple(DeliveredFile(name, 1, "") for name in files)))
+    close(engine, run)
     assert "preferred_first_name" in revert.unkept(engine, run, Settings())["students"]
     assert "preferred_first_name" not in revert.unkept(engine, run, Settings(keep_sensitive=("preferred_first_name",)))["students"]
 

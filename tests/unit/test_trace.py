@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sftp_ingest.errors import DeliveryError
-from sftp_ingest.roster import contract, formats, overlay, trace
+from sftp_ingest.roster import contract, files, formats, overlay, trace
 from sftp_ingest.roster.contract import Contract
 from tests.unit.districts import csv_of, delivery_of, ruled, small, written, zipped
 
@@ -16,7 +16,7 @@ PEOPLE = ("students", "teachers", "staff")
 
 
 def found(folder: Path, identifier: str, kinds: tuple[str, ...] = PEOPLE, rules: Contract | None = None, **options: bool) -> Mapping[str, tuple[int, ...]]:
-    delivery = delivery_of(folder)
+    delivery, _ = files.listed(delivery_of(folder))
     rules = rules or contract.load(formats.of(delivery).NAME)
     return {each.file: each.lines for each in trace.places(delivery, rules, kinds, identifier, **options)}
 
@@ -70,10 +70,10 @@ def test_a_districts_own_headers_are_understood(tmp_path: Path) -> None:
 
 def test_files_in_an_archive_and_in_side_folders_are_looked_through_too(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
-    files = {f"{name}.csv": csv_of(rows) for name, rows in small().items()} | {"extensionfields/students_ext.csv": b"sis_id,house\n0001,Red\n"}
-    (tmp_path / "d" / "all.zip").write_bytes(zipped(files))
+    members = {f"{name}.csv": csv_of(rows) for name, rows in small().items()} | {"extensionfields/students_ext.csv": b"sis_id,house\n0001,Red\n"}
+    (tmp_path / "d" / "all.zip").write_bytes(zipped(members))
     assert found(tmp_path / "d", "0001") == {"students.csv": (2,), "enrollments.csv": (2, 8), "extensionfields/students_ext.csv": (2,)}
-    delivery = delivery_of(tmp_path / "d")
+    delivery, _ = files.listed(delivery_of(tmp_path / "d"))
     assert {each.archive for each in trace.places(delivery, contract.load(), PEOPLE, "0001")} == {"all.zip"}
 
 
