@@ -43,6 +43,10 @@ TELLING = ("date", "birth_date", "email", "phone", "grade", "gender", "flag")
 """Types of a contract's field that cells can be recognised by, those that say most first."""
 
 
+AS_IDS = frozenset({"phone", "grade", "flag"})
+"""Types whose cells any id may look like: of a column of ids they say something only where other columns have moved along."""
+
+
 @dataclass(frozen=True)
 class Stray:
     """A column that the format does not know: its header as sent, the known columns on both sides of it, and some of its cells."""
@@ -133,6 +137,8 @@ def _elsewhere(found: Finding, table: Table, frame: pd.DataFrame, before: FileSh
         if other != column and field.type != own[column].type and share >= FITS:
             apart = columns.index(column) - columns.index(other)
             moved = sum(_moved(rows, columns, each, own[columns[each]], apart, before) for each in range(len(columns)) if columns[each] in own)
+            if own[column].type == "id" and field.type in AS_IDS and moved < 2:
+                continue
             ranked.append((-moved, TELLING.index(field.type) if field.type in TELLING else len(TELLING), abs(apart), field.name, share, apart))
     if not ranked:
         return ""

@@ -35,17 +35,22 @@ TRIED = 100
 
 @dataclass(frozen=True)
 class Likely:
-    """What unknown ids probably were: `meant` has, beside each of `unknown`, the known id that it stands for, or null; `sentence` the rule behind it."""
+    """What unknown ids probably were: `meant` has, beside each of `unknown`, the known id that it stands for, or null.
+
+    `sentence` tells the rule behind `ruled`, those of the ids that it makes known, in their own order, so that those of every file are told
+    alike; without a rule it is blank, and they are none.
+    """
 
     unknown: pa.Array
     meant: pa.Array
+    ruled: pa.Array
     sentence: str = ""
 
     def hint(self, value: str) -> str:
-        """What to tell of one unknown id: the known one that it resembles, and the rule, where there is one."""
+        """What to tell of one unknown id that no rule makes known: the known one that it resembles, where there is one."""
         place = pc.index(self.unknown, value).as_py()
         known = self.meant[place].as_py() if place >= 0 else None
-        return "; ".join([*([f"{known} is known"] if known else []), *([self.sentence] if self.sentence else [])])
+        return f"{known} is known" if known else ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,9 @@ def likely(unknown: pa.Array, known: pa.Array) -> Likely:
     ]
     best = max(tried, key=lambda each: each.hits)  # of equals the first, which says most
     if best.hits >= LIKELY_IDS and best.hits >= LIKELY * len(unknown):
-        return Likely(unknown, pc.coalesce(best.meant, spelt.meant), f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}")
-    return Likely(unknown, spelt.meant)
+        ruled = unknown.filter(pc.is_valid(best.meant)).sort()
+        return Likely(unknown, pc.coalesce(best.meant, spelt.meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}")
+    return Likely(unknown, spelt.meant, unknown.slice(0, 0))
 
 
 _PUNCTUATION = b" \t\n\f\r\v._/-"

@@ -114,7 +114,7 @@ def _causes_of(lines: npt.NDArray[np.int64], faulty: Rejections | None) -> tuple
 
 
 def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str, mask: Mask, known: pa.Array) -> None:
-    """One finding an unknown parent, most rows first, so that the one wrong school is seen at once."""
+    """One finding for all parents that one rule makes known, and one for each of the others, most rows first: the one wrong school is seen at once."""
     code = f"{_SINGULAR[reference.table]}_unknown"
     cells, encoded = rows.column(reference.column), rows.encoded(reference.column)
     counts = np.bincount(encoded.places[mask], minlength=len(encoded.texts))
@@ -122,14 +122,19 @@ def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str,
     if reference.table == "students":  # each student is unknown by himself: one finding for all
         court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence)
         return
-    ranked = sorted((-counts[place], encoded.texts[place].as_py(), place) for place in np.flatnonzero(counts).tolist())
     rest = mask.copy()
+    if len(reason.ruled):
+        hit = mask & encoded.are_in(reason.ruled)
+        rest &= ~hit
+        court.find(code, rows, column, hit, values=distinct(reason.ruled, np.ones(len(reason.ruled), dtype=bool)), hint=reason.sentence)
+        counts = np.bincount(encoded.places[rest], minlength=len(encoded.texts))
+    ranked = sorted((-counts[place], encoded.texts[place].as_py(), place) for place in np.flatnonzero(counts).tolist())
     for _, value, place in ranked[:SEPARATE_VALUES]:
         hit = mask & (encoded.places == place)
         rest &= ~hit
         court.find(code, rows, column, hit, values=[value], hint=reason.hint(value))
     if rest.any():
-        court.find(code, rows, column, rest, values=distinct(cells, rest), hint=reason.sentence)
+        court.find(code, rows, column, rest, values=distinct(cells, rest))
 
 
 def check_sections_have_students(court: Court) -> None:
