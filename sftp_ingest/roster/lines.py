@@ -522,8 +522,11 @@ def _parsed(raw: Bytes, form: _Form) -> tuple[pa.Table, list[int]]:
 
     if not len(raw):
         return form.no_rows, misfits
+    text = pa.py_buffer(raw)
+    if raw[:3].tobytes() == codecs.BOM_UTF8:  # pyarrow takes off the first at the beginning of what it reads, which is a cell's here
+        text = pa.py_buffer(codecs.BOM_UTF8 + raw.tobytes())
     table = pacsv.read_csv(
-        pa.BufferReader(pa.py_buffer(raw)),
+        pa.BufferReader(text),
         read_options=pacsv.ReadOptions(
             column_names=[*form.names, *(f"\0spare {place}" for place in range(form.spare))],
             block_size=len(raw) + 1,

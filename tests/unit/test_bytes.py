@@ -51,6 +51,15 @@ def test_any_encoding_and_line_end_gives_the_same_rows(encoding: str, end: str, 
     assert codes(found) == ([] if encoding.startswith("utf-8") else ["encoding_guessed"])
 
 
+def test_a_mark_of_utf_8_within_the_file_is_a_cell_of_its_line(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    assert read(tmp_path / "first", HEADER + mark.encode() + ROWS)[0] == [[f"{mark}0011", *PLAIN[0][1:]], PLAIN[1]]
+    rows, found = read(tmp_path / "alone", HEADER + ROWS + mark.encode())
+    assert (rows, codes(found)) == (PLAIN, ["row_short", "file_cut"])
+    rows, found = read(tmp_path / "only", HEADER + mark.encode() + b"\n")
+    assert (rows, codes(found)) == ([], ["row_short"])
+
+
 def test_utf_16_with_its_marks_of_either_order(tmp_path: Path) -> None:
     for order, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
         assert read(tmp_path, mark + (HEADER + ROWS).decode().encode(order))[0] == PLAIN
