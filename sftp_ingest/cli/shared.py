@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 RunArgument = Annotated[int, typer.Argument(help="The run's number.", min=1, max=2**31 - 1)]
 DistrictArgument = Annotated[str, typer.Argument(help="The district's id.", show_default=False)]
 
-out = Console()
+_WIDE = 200
+"""Where nobody's terminal sets a width, as in a pipe or a file, tables have room: what would not fit would be cut off, and lost."""
+
+out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
 
