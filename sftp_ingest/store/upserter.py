@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity
-from sftp_ingest.store import tables
+from sftp_ingest.store import bulk, tables
 
 _ROWS = 50_000
 """How many rows are turned into CSV, or into Python's objects, at once."""
@@ -32,15 +32,17 @@ def apply(connection: Connection, district_id: str, run_id: int, change_set: Cha
 
     Raises StoreError, transient, where a row is not as the change set was computed from: absent, there already, or left, or not left, in between.
     """
-    for entity in ENTITIES.values():
-        changes = change_set.changes.get(entity.name)
-        if changes is None or changes.empty:
-            continue
-        new = changes["operation"] == "created"
-        if new.any():
-            _create(connection, district_id, run_id, entity, changes[new])
-        if not new.all():
-            _change(connection, district_id, run_id, entity, changes[~new], now)
+    new = {name: (changes["operation"] == "created").to_numpy(dtype=bool) for name, changes in change_set.changes.items()}
+    with bulk.references_last(connection, sum(int(each.sum()) for each in new.values())):
+        for entity in ENTITIES.values():
+            changes = change_set.changes.get(entity.name)
+            if changes is None or changes.empty:
+                continue
+            created = new[entity.name]
+            if created.any():
+                _create(connection, district_id, run_id, entity, changes if created.all() else changes[created])
+            if not created.all():
+                _change(connection, district_id, run_id, entity, changes[~created], now)
 
 
 def _create(connection: Connection, district_id: str, run_id: int, entity: Entity, created: pd.DataFrame) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 from sftp_ingest.errors import ConfigError, HoldError, IngestError, StoreError
 from sftp_ingest.findings import finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, DeliveredFile, Delivery, FileShape, Hold, HoldReason, Preview, SyncRun
-from sftp_ingest.store import database, ledger, rosters, tables, upserter
+from sftp_ingest.store import bulk, database, ledger, rosters, tables, upserter
 
 NOW = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
@@ -184,6 +184,48 @@ def test_a_blank_school_and_the_districts_office_are_let_through(engine: Engine)
     assert current(engine, "staff")["1",]["school_id"] == "district"
     with pytest.raises(StoreError, match="breaks a rule"):
         apply(engine, change_set(teachers=[{**blank, "school_id": "district"}]))
+
+
+def references(engine: Engine) -> dict[str, list[Any]]:
+    """The foreign keys of all roster tables, as the database tells them."""
+    return {name: sorted(inspect(engine).get_foreign_keys(name), key=str) for name in tables.rosters}
+
+
+SCHOOL = {"operation": "created", "school_id": "A"}
+ADA = {"operation": "created", "sis_id": "1", "school_id": "A"}
+
+
+@pytest.fixture
+def bulky(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A database with a district and no roster, for which every roster is a large one."""
+    monkeypatch.setattr(bulk, "MANY", 1)
+    add(engine, "acme")
+    return engine
+
+
+def test_a_first_large_roster_leaves_the_references_as_they_were(bulky: Engine) -> None:
+    before = references(bulky)
+    assert sum(map(len, before.values())) > 10
+    apply(bulky, change_set(schools=[SCHOOL], students=[ADA]))
+    assert references(bulky) == before
+    with pytest.raises(StoreError):
+        apply(bulky, change_set(students=[ADA | {"sis_id": "2", "school_id": "nowhere"}]))
+    assert set(current(bulky, "students")) == {("1",)}
+
+
+def test_a_first_large_roster_that_refers_to_nothing_is_refused_as_a_whole(bulky: Engine) -> None:
+    before = references(bulky)
+    with pytest.raises(StoreError):
+        apply(bulky, change_set(schools=[SCHOOL], students=[ADA | {"school_id": "nowhere"}]))
+    assert (references(bulky), current(bulky, "schools")) == (before, {})
+
+
+def test_a_first_large_roster_waits_for_nobody_who_is_in_the_tables(bulky: Engine) -> None:
+    before = references(bulky)
+    with database.reading(bulky) as connection:
+        assert connection.execute(select(tables.rosters["schools"])).all() == []
+        apply(bulky, change_set(schools=[SCHOOL], students=[ADA]))
+    assert (references(bulky), set(current(bulky, "students"))) == (before, {("1",)})
 
 
 def test_a_schema_is_upgraded_once_and_then_left_alone(engine: Engine) -> None:
