@@ -204,9 +204,10 @@ def remove_key(
 
 def _account(here: Opened, district: str, name: str) -> Account:
     """The district's account of this name, or where none is given, of its own. Raises ConfigError where there is none."""
-    wanted = name or shared.known(here.engine, district).id
+    own = shared.known(here.engine, district).id
+    wanted = name or own
     found = ledger.account(here.engine, wanted)
-    if found is None or found.district != district:
+    if found is None or found.district != own:
         raise ConfigError(f"{district} has no account {wanted}; `sftp-ingest accounts add {district} {wanted}` makes it")
     return found
 

@@ -174,7 +174,8 @@ class Session(asyncssh.SSHServer):
         version = re.sub(r"[^ -~]", "?", str(self.connection.get_extra_info("client_version")))[:64]
         told = {"account": self.account, "peer": self.peer, "client_version": version, "cipher": self.connection.get_extra_info("recv_cipher")}
         log.info("session_opened", district=self.district, **told)
-        self.hall.audit.tell(self.district, "opened", self._id, **told, mac=self.connection.get_extra_info("recv_mac"), proof=self._proof)
+        agreed = {"mac": self.connection.get_extra_info("recv_mac"), "host_key": self.connection.host_key_algorithm}
+        self.hall.audit.tell(self.district, "opened", self._id, **told, **agreed, proof=self._proof)
         self.hall.on_activity(self.district)
 
     def session_requested(self) -> tuple[Channel, Subsystem]:
