@@ -47,7 +47,7 @@ async def _serve(config: Config, engine: Engine) -> None:
     doorbell.start()
     await asyncio.to_thread(runner.start)
     await asyncio.to_thread(sweeps.start)
-    listener = await server.listen(config, lambda name: ledger.district(engine, name), sweeps.ring)
+    listener = await server.listen(config, lambda name: ledger.account(engine, name), sweeps.ring)
     log.info("listening", host=config.server.host, port=listener.port)
     systemd.notify("READY=1")
     parts: dict[str, Doorbell | Runner | Sweeps] = {"doorbell": doorbell, "runner": runner, "sweeps": sweeps}

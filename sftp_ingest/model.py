@@ -35,14 +35,23 @@ PACKED = ".zst"
 
 @dataclass(frozen=True)
 class District:
-    """One customer: `id` is its log-in name and the name of its home; `password_hash` is argon2id or empty; `keys` are OpenSSH public key lines."""
+    """One customer: `id` is the name of its home, and of its first account."""
 
     id: str
     name: str
     created_at: datetime
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who may log in to a district's home: `name` is what a client gives; `password_hash` is argon2id or empty; `keys` are OpenSSH public key lines."""
+
+    name: str
+    district: str
+    created_at: datetime
     password_hash: str = ""
     keys: tuple[str, ...] = ()
-    paused: bool = False
 
 
 @dataclass(frozen=True)

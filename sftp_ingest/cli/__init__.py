@@ -12,7 +12,7 @@ import traceback
 import typer
 
 import sftp_ingest
-from sftp_ingest.cli import districts, erasures, exports, holds, home, hostkeys, runs, samples, sessions, stories
+from sftp_ingest.cli import accounts, districts, erasures, exports, holds, home, hostkeys, runs, samples, sessions, stories
 from sftp_ingest.errors import ConfigError, ContractError, HoldError, IngestError, RunError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("serve")(home.serve)
 districts.app.command("export")(exports.export)
 districts.app.command("erase")(erasures.erase_district)
 app.add_typer(districts.app, name="districts")
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(erasures.app, name="users")
 app.command("check")(runs.check)
 app.command("sync")(runs.sync)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,19 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from sftp_ingest import sweeps
-from sftp_ingest.cli import shared
+from sftp_ingest.cli import accounts, shared
+from sftp_ingest.cli.accounts import GenerateOption, KeyOption, PasswordOption
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, Opened
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import keys as public_keys
 from sftp_ingest.intake import passwords
-from sftp_ingest.model import District
+from sftp_ingest.model import Account, District
 from sftp_ingest.store import ledger
 
 app = typer.Typer(help="Districts: who may deliver, and how they stand.", invoke_without_command=True)
 
-KeyOption = Annotated[Path | None, typer.Option("--key", help="A file with OpenSSH public keys.", show_default=False)]
-PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
-GenerateOption = Annotated[bool, typer.Option("--generate-password", help="Make a password and print it once.")]
+AccountOption = Annotated[str, typer.Option("--account", help="One of the district's further accounts.", show_default="the one of the district's own name")]
 
 
 @app.callback()
@@ -45,9 +42,9 @@ def add(
 ) -> None:
     """Add a district, with a key, a password, or both."""
     here = shared.opened(config_path)
-    keys = _keys(key) if key else ()
-    password = _password(password_stdin, generate_password)
-    ledger.check_district_id(district)
+    keys = accounts.keys_of(key) if key else ()
+    password = accounts.password_of(password_stdin, generate_password)
+    ledger.check_district_id(here.engine, district)
     _make_home(here.config.homes / district)
     ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
     for line in keys:
@@ -83,16 +80,18 @@ def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False
 
 
 @app.command("show")
-def show(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """One district: settings, log-ins, how it stands."""
+def show(district: DistrictArgument, account: AccountOption = "", config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One district: settings, accounts, what opens one of them, how it stands."""
     here = shared.opened(config_path)
     found = shared.known(here.engine, district)
+    opening = _account(here, district, account)
     settings = here.config.settings(district)
     told = _told(here, found) | {
         "home": str(here.config.homes / district),
-        "keys": [f"{public_keys.told(line)} {_fingerprint(line)}" for line in found.keys],
         "networks": list(settings.networks),
-        "password": bool(found.password_hash),
+        "accounts": [each.name for each in ledger.accounts(here.engine, district)],
+        "account": opening.name,
+        **accounts.log_in(opening),
         "settle_seconds": settings.settle_seconds,
         "strict": settings.strict,
         "format": settings.format,
@@ -132,6 +131,7 @@ def resume(district: DistrictArgument, config_path: ConfigOption = None, as_json
 @app.command("set-password")
 def set_password(
     district: DistrictArgument,
+    account: AccountOption = "",
     password_stdin: PasswordOption = False,
     generate_password: GenerateOption = False,
     config_path: ConfigOption = None,
@@ -139,17 +139,26 @@ def set_password(
 ) -> None:
     """Give the district another password; without an option it is asked for."""
     here = shared.opened(config_path)
-    shared.known(here.engine, district)
-    password = _password(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    ledger.set_password_hash(here.engine, district, passwords.hash_password(password))
-    sentence = f"password {password}" if generate_password else f"{district} has a new password"
-    shared.tell(sentence, {"district": district, "password": password if generate_password else True}, as_json)
+    name = _account(here, district, account).name
+    password = accounts.password_of(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    ledger.set_password_hash(here.engine, name, passwords.hash_password(password))
+    sentence = f"password {password}" if generate_password else f"{name} has a new password"
+    shared.tell(sentence, {"district": district, "account": name, "password": password if generate_password else True}, as_json)
 
 
 @app.command("rotate-password")
-def rotate_password(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+def rotate_password(district: DistrictArgument, account: AccountOption = "", config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make another password and print it once; the old one no longer opens a session, and sessions that are open go on."""
-    set_password(district, generate_password=True, config_path=config_path, as_json=as_json)
+    set_password(district, account, generate_password=True, config_path=config_path, as_json=as_json)
+
+
+@app.command("remove-password")
+def remove_password(district: DistrictArgument, account: AccountOption = "", config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Let nobody in by a password any more; keys, and sessions that are open, stay good."""
+    here = shared.opened(config_path)
+    name = _account(here, district, account).name
+    ledger.set_password_hash(here.engine, name, "")
+    shared.tell(f"{name} can log in with a password no more", {"district": district, "account": name, "password": False}, as_json)
 
 
 @app.command("add-key")
@@ -159,41 +168,48 @@ def add_key(
     expires: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="From this day on, in UTC, the key lets nobody in.", show_default=False)
     ] = None,
+    account: AccountOption = "",
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the holder of a key log in, or of a certificate by a key that is marked as `cert-authority`."""
     here = shared.opened(config_path)
-    keys = _keys(key)
+    keys = accounts.keys_of(key)
+    name = _account(here, district, account).name
     if expires:
         keys = tuple(public_keys.expiring(line, expires) for line in keys)
     for line in keys:
-        ledger.add_key(here.engine, district, line)
-    shared.tell(f"{district} can log in with the key", {"district": district, "keys": len(keys)}, as_json)
+        ledger.add_key(here.engine, name, line)
+    shared.tell(f"{name} can log in with the key", {"district": district, "account": name, "keys": len(keys)}, as_json)
 
 
 @app.command("remove-key")
 def remove_key(
     district: DistrictArgument,
     fingerprint: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="SHA256:…, as `districts show` and `ssh-keygen -l` tell it.", show_default=False)],
+    account: AccountOption = "",
     config_path: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the holder of a key in no more; sessions that are open go on."""
     here = shared.opened(config_path)
-    found = [line for line in shared.known(here.engine, district).keys if _fingerprint(line) == fingerprint]
+    holder = _account(here, district, account)
+    found = [line for line in holder.keys if accounts.fingerprint(line) == fingerprint]
     if not found:
-        raise ConfigError(f"{district} has no key {fingerprint}")
+        raise ConfigError(f"{holder.name} has no key {fingerprint}")
     for line in found:
-        ledger.remove_key(here.engine, district, line)
-    shared.tell(f"{district} can log in with the key no more", {"district": district, "keys": len(found)}, as_json)
+        ledger.remove_key(here.engine, holder.name, line)
+    shared.tell(f"{holder.name} can log in with the key no more", {"district": district, "account": holder.name, "keys": len(found)}, as_json)
 
 
-def _fingerprint(line: str) -> str:
-    try:
-        return public_keys.fingerprint(line)
-    except ConfigError:
-        return "(unreadable)"
+def _account(here: Opened, district: str, name: str) -> Account:
+    """The district's account of this name, or where none is given, of its own. Raises ConfigError where there is none."""
+    own = shared.known(here.engine, district).id
+    wanted = name or own
+    found = ledger.account(here.engine, wanted)
+    if found is None or found.district != own:
+        raise ConfigError(f"{district} has no account {wanted}; `sftp-ingest accounts add {district} {wanted}` makes it")
+    return found
 
 
 def _make_home(home: Path) -> None:
@@ -220,33 +236,3 @@ def _told(here: Opened, district: District) -> dict[str, Any]:
         "last_outcome": runs[0].outcome or runs[0].state if runs else None,
         "open_hold": held[0].id if held else None,
     }
-
-
-def _keys(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"the key file {path} cannot be read") from fault
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
-    for number, line in numbered:
-        try:
-            public_keys.check_key(line)
-        except ConfigError as fault:
-            raise ConfigError(f"{path}, line {number}: {fault}") from fault
-    keys = tuple(line for _, line in numbered)
-    if not keys:
-        raise ConfigError(f"the key file {path} holds no key")
-    return keys
-
-
-def _password(stdin: bool, generate: bool) -> str:
-    if stdin and generate:
-        raise ConfigError("--password-stdin and --generate-password exclude each other")
-    if generate:
-        return secrets.token_urlsafe(18)
-    if not stdin:
-        return ""
-    password = sys.stdin.readline().rstrip("\r\n")
-    if not password:
-        raise ConfigError("--password-stdin: standard input holds no password")
-    return password

@@ -32,9 +32,9 @@ def sessions(
         refused.update(audit.refused(folder, today - timedelta(days=back)))
     if as_json:
         return shared.print_json({"sessions": found, "refused": refused})
-    rows = shared.table("opened", "district", "from", "client", "cipher", "proof", "files", "bytes", "end")
+    rows = shared.table("opened", "district", "account", "from", "client", "cipher", "proof", "files", "bytes", "end")
     for each in found:
-        cells = [each.get(key, "") for key in ("opened_at", "district", "peer", "client_version", "cipher", "proof")]
+        cells = [each.get(key, "") for key in ("opened_at", "district", "account", "peer", "client_version", "cipher", "proof")]
         rows.add_row(cells[0][:19], *cells[1:], str(len(each["files"])), str(sum(file["bytes"] for file in each["files"])), each.get("ending", ""))
     shared.out.print(rows)
     shared.out.print("not let in: " + (", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())) or "nobody"), highlight=False)

@@ -37,9 +37,9 @@ class Audit:
         """One line of the district's day."""
         self._thread.submit(self._append, district, event, session, datetime.now(UTC), facts)
 
-    def received(self, district: str, session: str, file: str, size: int, descriptor: int) -> None:
+    def received(self, district: str, account: str, session: str, file: str, size: int, descriptor: int) -> None:
         """A file that stands under its name; the descriptor is read for its checksum, and closed."""
-        self._thread.submit(self._read, district, session, file, size, descriptor, datetime.now(UTC))
+        self._thread.submit(self._read, district, account, session, file, size, descriptor, datetime.now(UTC))
 
     def refuse(self, reason: str) -> None:
         """Counts someone who was not let in."""
@@ -71,11 +71,11 @@ class Audit:
         self.write_counts()
         self._thread.shutdown()
 
-    def _read(self, district: str, session: str, file: str, size: int, descriptor: int, now: datetime) -> None:
+    def _read(self, district: str, account: str, session: str, file: str, size: int, descriptor: int, now: datetime) -> None:
         with open(descriptor, "rb") as content:
             content.seek(0)
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        log.info("file_received", district=district, file=file, bytes=size, sha256=sha256)
+        log.info("file_received", district=district, account=account, file=file, bytes=size, sha256=sha256)
         self._append(district, "file", session, now, {"file": file, "bytes": size, "sha256": sha256})
 
     def _append(self, district: str, event: str, session: str, now: datetime, facts: dict[str, object]) -> None:

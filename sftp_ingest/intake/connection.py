@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import asyncssh
@@ -54,6 +54,7 @@ class Connection(asyncssh.SSHServerConnection):
     def __init__(self, options: asyncssh.SSHServerConnectionOptions, peer: str) -> None:
         super().__init__(asyncio.get_running_loop(), options)
         self.peer = peer
+        self.host_key_algorithm = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Someone is at the door."""
@@ -77,6 +78,13 @@ class Connection(asyncssh.SSHServerConnection):
         """Nobody need wait any more."""
         self.taken.set()
         super().connection_lost(exc)
+
+    def choose_server_host_key(self, peer_host_key_algs: Sequence[bytes]) -> bool:
+        """As asyncssh does it; what the key signs with is noted at once, for with the next client it may be something else."""
+        chosen = super().choose_server_host_key(peer_host_key_algs)
+        if key := self.get_server_host_key():
+            self.host_key_algorithm = key.get_algorithm()
+        return chosen
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """As asyncssh does it, without the signatures that rest on SHA-1."""

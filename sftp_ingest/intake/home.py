@@ -136,7 +136,7 @@ class Home(asyncssh.SFTPServer):
             size = file_obj.size
             kept = file_obj.give_up()
             self._ended(file_obj)
-            log.warning("upload_abandoned", district=self._session.district, file=paths.plain(file_obj.target), bytes=size, kept=kept)
+            log.warning("upload_abandoned", **self._whose(), file=paths.plain(file_obj.target), bytes=size, kept=kept)
         self._tell()
 
     async def fsync(self, file_obj: object) -> None:
@@ -352,7 +352,7 @@ class Home(asyncssh.SFTPServer):
             size = await asyncio.to_thread(upload.commit)
         except OSError as fault:
             os.close(kept)
-            log.error("upload_failed", district=self._session.district, file=paths.plain(upload.target), fault=fault.strerror)
+            log.error("upload_failed", **self._whose(), file=paths.plain(upload.target), fault=fault.strerror)
             raise
         finally:
             self._ended(upload)
@@ -361,6 +361,10 @@ class Home(asyncssh.SFTPServer):
     def _ended(self, upload: Upload) -> None:
         self._open.remove(upload)
         self._session.hall.uploads.ended(upload)
+
+    def _whose(self) -> dict[str, str]:
+        """For the log: whose home this is, and who came to it."""
+        return {"district": self._session.district, "account": self._session.account}
 
     def _tell(self) -> None:
         self._session.hall.on_activity(self._session.district)

@@ -1,4 +1,4 @@
-"""Public keys that let a district in: OpenSSH's lines with their options, certificates of an authority, security keys, keys that expire."""
+"""Public keys that let an account in: OpenSSH's lines with their options, certificates of an authority, security keys, keys that expire."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.dsa import DSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sftp_ingest.errors import ConfigError
+from sftp_ingest.model import Account
 
 EXPIRY = "expiry-time"
 OPTIONS = frozenset({EXPIRY, "from", "cert-authority", "principals", "no-touch-required", "restrict"})
@@ -27,13 +28,13 @@ log = structlog.get_logger()
 class Admission(asyncssh.SSHAuthorizedKeys):
     """What opens the door to those who give one name; where the name is nobody's, a key that nobody has, for the same work takes the same time.
 
-    `proven` is called with the district's id and the key's fingerprint, or with nothing, whenever a key was compared; its signature is asyncssh's to check.
+    `proven` is called with the key's fingerprint, or with nothing, whenever a key was compared; its signature is asyncssh's to check.
     """
 
-    def __init__(self, district: str, lines: Sequence[str], authorities: Sequence[str], address: str, proven: Callable[[str, str], None]) -> None:
+    def __init__(self, account: Account | None, authorities: Sequence[str], address: str, proven: Callable[[str], None]) -> None:
         super().__init__()
-        self._district = district
-        self._lines = (*(lines or (_nobodys_key(),)), *(f'cert-authority,principals="{district or "/"}" {each}' for each in authorities))
+        lines = account.keys if account else ()
+        self._lines = (*(lines or (_nobodys_key(),)), *(f'cert-authority,principals="{account.name if account else "/"}" {each}' for each in authorities))
         self._address = address
         self._proven = proven
 
@@ -48,9 +49,9 @@ class Admission(asyncssh.SSHAuthorizedKeys):
             held = _held(line)
             options = held.validate(key, self._address, self._address, cert_principals, ca) if held else None
             if options is not None and not _expired(line, now):
-                self._proven(self._district, key.get_fingerprint())
+                self._proven(key.get_fingerprint())
                 return options
-        self._proven("", "")
+        self._proven("")
         return None
 
 

@@ -26,12 +26,13 @@ from sftp_ingest.intake.keys import Admission
 from sftp_ingest.intake.passwords import Passwords
 from sftp_ingest.intake.room import Room
 from sftp_ingest.intake.upload import Uploads
-from sftp_ingest.model import District
+from sftp_ingest.model import Account
 
-Lookup = Callable[[str], District | None]
-"""The district of a log-in name, or None; called in a thread, so it may block."""
+Lookup = Callable[[str], Account | None]
+"""The account of a log-in name, or None; called in a thread, so it may block."""
 
 PASSWORD_TRIES = 6
+UNKNOWN = "(unknown)"
 
 log = structlog.get_logger()
 
@@ -65,7 +66,7 @@ class Session(asyncssh.SSHServer):
 
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
-        self.district = ""  # the one that was let in
+        self.district = self.account = ""  # those that were let in
         self.touched = 0.0
         self.connection: Connection
         self.home: Path  # `/` to the district
@@ -73,9 +74,9 @@ class Session(asyncssh.SSHServer):
         self._handles = 0
         self.peer = ""
         self._name = ""
-        self._asking: District | None = None  # whose name was given
-        self._candidate: District | None = None  # the same, where it may log in from there
-        self._proven = ""  # whose key or password was checked last
+        self._asking: Account | None = None  # whose name was given
+        self._candidate: Account | None = None  # the same, where it may log in from there
+        self._proven: Account | None = None  # whose key or password was checked last
         self._proof = ""  # the key's fingerprint, or that it was the password
         self._id = secrets.token_hex(6)
         self._files = self._bytes = 0
@@ -103,7 +104,7 @@ class Session(asyncssh.SSHServer):
         if self.district:
             ending = self.ending or ("lost" if exc else "closed")
             seconds = round(self._loop.time() - self._opened, 1)
-            log.info("session_closed", district=self.district, peer=self.peer, ending=ending, files=self._files)
+            log.info("session_closed", district=self.district, account=self.account, peer=self.peer, ending=ending, files=self._files)
             self.hall.audit.tell(self.district, "closed", self._id, ending=ending, seconds=seconds, received=self._files, received_bytes=self._bytes)
             self.hall.on_activity(self.district)
             return
@@ -112,7 +113,8 @@ class Session(asyncssh.SSHServer):
         if self._name:  # the name given may be a password typed into the wrong field
             self.hall.audit.refuse("login")
             elsewhere = {"reason": "network"} if self._asking and not self._candidate else {}
-            log.warning("login_refused", district=self._asking.id if self._asking else "(unknown)", peer=self.peer, **elsewhere)
+            district, account = (self._asking.district, self._asking.name) if self._asking else (UNKNOWN, UNKNOWN)
+            log.warning("login_refused", district=district, account=account, peer=self.peer, **elsewhere)
 
     async def begin_auth(self, username: str) -> bool:
         """Looks the name up; known or not, it is asked for a key or a password."""
@@ -123,8 +125,8 @@ class Session(asyncssh.SSHServer):
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
         self._name, self._asking = username, asking
         self._candidate = asking if asking and self._may_come_from_here(asking) else None
-        district, lines = (self._candidate.id, self._candidate.keys) if self._candidate else ("", ())
-        self.connection.set_authorized_keys(Admission(district, lines, self.hall.config.server.user_authorities, self.peer, self._prove))
+        proven = partial(self._prove, self._candidate)
+        self.connection.set_authorized_keys(Admission(self._candidate, self.hall.config.server.user_authorities, self.peer, proven))
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -136,10 +138,10 @@ class Session(asyncssh.SSHServer):
         return True
 
     async def validate_password(self, username: str, password: str) -> bool:
-        """Whether the password is the district's. Ends the connection after too many wrong ones, of its own or of its address."""
-        district = self._candidate if username == self._name else None
-        met = await self.hall.passwords.verified(district.password_hash if district else "", password, self.peer)
-        self._prove(district.id if district else "", "password")
+        """Whether the password is the account's. Ends the connection after too many wrong ones, of its own or of its address."""
+        account = self._candidate if username == self._name else None
+        met = await self.hall.passwords.verified(account.password_hash if account else "", password, self.peer)
+        self._prove(account, "password")
         if not met:
             self._wrong += 1
             self.hall.defender.offended(self.peer)
@@ -148,29 +150,32 @@ class Session(asyncssh.SSHServer):
         return met
 
     def auth_completed(self) -> None:
-        """Opens the home of the district whose key or password was good; a client may have sent another name since."""
-        if sum(each.district == self._proven for each in self.hall.sessions) >= self.hall.config.server.sessions_per_district:
+        """Opens the home of the account whose key or password was good; a client may have sent another name since."""
+        account = cast(Account, self._proven)
+        district = account.district
+        if sum(each.district == district for each in self.hall.sessions) >= self.hall.config.server.sessions_per_district:
             self.hall.audit.refuse("sessions_per_district")
-            log.warning("session_refused", district=self._proven, peer=self.peer, reason="sessions_per_district")
+            log.warning("session_refused", district=district, account=account.name, peer=self.peer, reason="sessions_per_district")
             raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many sessions")
-        self.home = self.hall.config.homes / self._proven
+        self.home = self.hall.config.homes / district
         try:
-            self._presence = _present(self.hall.config, self._proven)
+            self._presence = _present(self.hall.config, district)
             for folder in (self.home, self.home / REPORTS, self.home / PREVIEW):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as fault:
-            log.error("home_unavailable", district=self._proven, fault=fault.strerror)
+            log.error("home_unavailable", district=district, fault=fault.strerror)
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
-        self.district = self._proven
+        self.district, self.account = district, account.name
         self.room = self.hall.rooms.setdefault(self.district, Room(self.hall.config.server, self.district, self.home))
         self.hall.defender.known(self.peer)
         self.touch()
         self._look_at_the_clock()
         self._opened = self._loop.time()
         version = re.sub(r"[^ -~]", "?", str(self.connection.get_extra_info("client_version")))[:64]
-        told = {"peer": self.peer, "client_version": version, "cipher": self.connection.get_extra_info("recv_cipher")}
+        told = {"account": self.account, "peer": self.peer, "client_version": version, "cipher": self.connection.get_extra_info("recv_cipher")}
         log.info("session_opened", district=self.district, **told)
-        self.hall.audit.tell(self.district, "opened", self._id, **told, mac=self.connection.get_extra_info("recv_mac"), proof=self._proof)
+        agreed = {"mac": self.connection.get_extra_info("recv_mac"), "host_key": self.connection.host_key_algorithm}
+        self.hall.audit.tell(self.district, "opened", self._id, **told, **agreed, proof=self._proof)
         self.hall.on_activity(self.district)
 
     def session_requested(self) -> tuple[Channel, Subsystem]:
@@ -184,7 +189,7 @@ class Session(asyncssh.SSHServer):
         """A file stands under its name; the descriptor, which is ours to close, is of its content."""
         self._files += 1
         self._bytes += size
-        self.hall.audit.received(self.district, self._id, file, size, descriptor)
+        self.hall.audit.received(self.district, self.account, self._id, file, size, descriptor)
 
     def touch(self) -> None:
         """The client asked for something."""
@@ -203,11 +208,11 @@ class Session(asyncssh.SSHServer):
     def _channel_ended(self) -> None:
         self._channels -= 1
 
-    def _prove(self, district: str, proof: str) -> None:
-        self._proven, self._proof = district, proof
+    def _prove(self, account: Account | None, proof: str) -> None:
+        self._proven, self._proof = account if proof else None, proof
 
-    def _may_come_from_here(self, district: District) -> bool:
-        allowed = self.hall.config.settings(district.id).networks
+    def _may_come_from_here(self, account: Account) -> bool:
+        allowed = self.hall.config.settings(account.district).networks
         return not allowed or within(self.peer, networks(allowed))
 
     def _look_at_the_clock(self) -> None:

@@ -45,27 +45,27 @@ class Marks:
 
 @insisting
 def district(engine: Engine, district_id: str) -> dict[str, int]:
-    """Deletes every row of the district, in one transaction; table → rows, those of its log-ins as `keys` and `passwords`.
+    """Deletes every row of the district, in one transaction; table → rows, and what its accounts could be opened with, as `keys` and `passwords`.
 
     Of a district that is not there, nothing. Raises ConfigError where one of its runs is running.
     """
     runs = tables.sync_runs
-    districts = tables.districts
+    districts, accounts = tables.districts, tables.accounts
     counts: dict[str, int] = {}
     with erasing(engine) as connection:
-        known = connection.execute(select(districts).where(districts.c.id == district_id).with_for_update()).mappings().one_or_none()
-        if known is None:
+        if connection.scalar(select(districts.c.id).where(districts.c.id == district_id).with_for_update()) is None:
             return counts
         running = connection.scalar(select(runs.c.id).where(runs.c.district_id == district_id, runs.c.state == "running"))
         if running is not None:
             raise ConfigError(f"run {running} of {district_id} is running; nothing was erased, try again when it has ended")
         mine = select(runs.c.id).where(runs.c.district_id == district_id)
         counts["findings"] = connection.execute(delete(tables.findings).where(tables.findings.c.run_id.in_(mine))).rowcount
-        for table in (tables.roster_states, tables.changes, tables.holds, runs, tables.deliveries, *reversed(tables.rosters.values())):
+        known = connection.execute(select(accounts).where(accounts.c.district_id == district_id)).all()
+        for table in (accounts, tables.roster_states, tables.changes, tables.holds, runs, tables.deliveries, *reversed(tables.rosters.values())):
             counts[table.name] = connection.execute(delete(table).where(table.c.district_id == district_id)).rowcount
         counts["districts"] = connection.execute(delete(districts).where(districts.c.id == district_id)).rowcount
-        counts["keys"] = len(known["authorized_keys"].splitlines())
-        counts["passwords"] = int(bool(known["password_hash"]))
+        counts["keys"] = sum(len(each.authorized_keys.splitlines()) for each in known)
+        counts["passwords"] = sum(bool(each.password_hash) for each in known)
     return counts
 
 

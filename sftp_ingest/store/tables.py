@@ -129,9 +129,18 @@ districts = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("created_at", UtcTimestamp, nullable=False),
+    Column("paused", Boolean, nullable=False),
+)
+
+# Every district has an account of its own id, so that no account of another can be called as it is.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("district_id", Text, ForeignKey("districts.id"), nullable=False, index=True),
+    Column("created_at", UtcTimestamp, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("authorized_keys", Text, nullable=False),
-    Column("paused", Boolean, nullable=False),
 )
 
 rosters = {name: _roster_table(name) for name in dict.fromkeys(each.table for each in ENTITIES.values())}

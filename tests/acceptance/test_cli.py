@@ -21,7 +21,7 @@ from tests.unit.districts import csv_of, ruled, small, student
 COMMANDS = (
     "", "init", "serve", "check", "sync", "report", "sample",
     "districts", "districts add", "districts list", "districts show", "districts pause", "districts resume", "districts set-password",
-    "districts add-key", "districts remove-key", "sessions",
+    "districts add-key", "districts remove-key", "districts remove-password", "accounts", "accounts add", "accounts list", "accounts remove", "sessions",
     "districts rotate-password", "districts export", "host-keys", "host-keys list", "host-keys prepare", "host-keys switch", "host-keys retire",
     "runs", "runs list", "runs show", "runs revert", "why", "holds", "holds list", "holds show", "holds release", "holds discard",
     "config", "config check", "database", "database upgrade",
@@ -354,6 +354,46 @@ def test_a_districts_life_on_the_command_line(home: Home) -> None:
     assert {each["id"]: each["state"] for each in home.json("districts", "list")}["lifelong"] == "new"
     assert "Lifelong" in home.command("districts")
     home.command("districts", "add", "lifelong", code=2)
+
+
+def test_further_accounts_of_a_district_are_added_changed_listed_and_removed(home: Home) -> None:
+    home.command("districts", "add", "manifold", "--generate-password")
+    added = home.json("accounts", "add", "manifold", "manifold-sis", "--key", "district_key.pub", "--generate-password")
+    assert (added["account"], added["district"], added["keys"], len(added["password"]) >= 16) == ("manifold-sis", "manifold", 1, True)
+    assert "nobody can log in with it yet" in home.command("accounts", "add", "manifold", "manifold-spare")
+
+    own, further = (home.json("districts", "show", "manifold", *of) for of in ((), ("--account", "manifold-sis")))
+    assert own["accounts"] == ["manifold", "manifold-sis", "manifold-spare"]
+    assert [(each["account"], len(each["keys"]), each["password"]) for each in (own, further)] == [("manifold", 0, True), ("manifold-sis", 1, True)]
+    fingerprint = further["keys"][0].rsplit(" ", 1)[1]
+    home.command("districts", "remove-key", "manifold", fingerprint, code=2)
+    home.command("districts", "remove-key", "manifold", fingerprint, "--account", "manifold-sis")
+    home.command("districts", "remove-password", "manifold", "--account", "manifold-sis")
+    assert len(home.json("districts", "rotate-password", "manifold", "--account", "manifold-spare")["password"]) >= 20
+    home.command("districts", "add-key", "manifold", "district_key.pub", "--account", "manifold-spare")
+    told = {each["account"]: (len(each["keys"]), each["password"]) for each in home.json("accounts", "list", "manifold")}
+    assert told == {"manifold": (0, True), "manifold-sis": (0, False), "manifold-spare": (1, True)}
+    assert "manifold-spare" in home.command("accounts")
+
+    for wrong in (
+        ("accounts", "add", "nobody", "new-one"),
+        ("accounts", "add", "manifold", "manifold"),
+        ("accounts", "add", "manifold", "manifold-sis"),
+        ("accounts", "add", "manifold", "../x"),
+        ("accounts", "list", "nobody"),
+        ("accounts", "remove", "manifold"),
+        ("accounts", "remove", "nobody"),
+        ("districts", "add", "manifold-sis"),
+        ("districts", "show", "manifold", "--account", "nobody"),
+        ("districts", "rotate-password", "nobody", "--account", "manifold-sis"),
+    ):
+        home.command(*wrong, code=2)
+    assert not home.home_of("manifold-sis").exists()
+    home.command("accounts", "remove", "manifold-sis")
+    assert home.json("districts", "show", "manifold")["accounts"] == ["manifold", "manifold-spare"]
+    certificate = home.json("districts", "erase", "manifold", "--yes")
+    assert [certificate["rows"][each] for each in ("accounts", "keys", "passwords")] == [2, 1, 2]
+    assert "manifold" not in home.command("accounts")
 
 
 def test_an_unknown_district_ends_with_2_and_is_named(home: Home, good: Path) -> None:

@@ -11,6 +11,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sftp_ingest import sample
@@ -298,3 +299,21 @@ def test_a_faulty_night_leaves_a_receipt_a_zip_and_the_rejected_rows_for_the_dis
     house.wait_for_runs(2, "fixer")
     assert json.loads(house.fetch("reports/latest-receipt.json", "fixer"))["action"] == "none"
     assert not [name for name in house.listing("reports", "fixer") if name.startswith("latest-rejected-")]
+
+
+def test_a_further_account_delivers_for_its_district_until_it_is_removed_under_the_running_daemon(home: Home, tmp_path: Path) -> None:
+    folder = write(tmp_path / "night", small())
+    home.serve()
+    home.command("accounts", "add", "springfield", "sis", "--key", "district_key.pub")
+    home.push(folder, "sis")
+    assert home.wait_for_runs(1, "springfield").outcome == "successful"
+    eventually(lambda: home.events("session_closed"), "the session to end")
+
+    home.command("accounts", "remove", "sis")
+    with pytest.raises(asyncssh.PermissionDenied):
+        home.push(folder, "sis")
+    home.push(folder, "springfield")
+    assert home.stop() == 0
+    told = [(each["account"], len(each["files"])) for each in home.json("sessions", "springfield")["sessions"]]
+    assert told == [("sis", len(small())), ("springfield", len(small()))]
+    assert {(each["event"], each["account"], each["district"]) for each in home.events("login_refused")} == {("login_refused", "(unknown)", "(unknown)")}

@@ -18,7 +18,7 @@ import pytest
 from sftp_ingest.config import Config
 from sftp_ingest.intake import passwords, server
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
-from sftp_ingest.model import District
+from sftp_ingest.model import Account
 
 SSH = shutil.which("ssh")
 SFTP = shutil.which("sftp")
@@ -33,15 +33,15 @@ needs_openssh = pytest.mark.skipif(SFTP is None, reason="OpenSSH's sftp is not i
 
 
 class Districts:
-    """Two districts, one with a key and a password, one with a password alone; and what the server says of them."""
+    """The accounts of two districts, one with a key and a password, one with a password alone; and what the server says of them."""
 
     def __init__(self) -> None:
-        springfield = District("springfield", "Springfield", datetime.now(UTC), HASH, (KEY.export_public_key().decode().strip(),))
-        shelbyville = District("shelbyville", "Shelbyville", datetime.now(UTC), HASH)
-        self.known = {each.id: each for each in (springfield, shelbyville)}
+        springfield = Account("springfield", "springfield", datetime.now(UTC), HASH, (KEY.export_public_key().decode().strip(),))
+        shelbyville = Account("shelbyville", "shelbyville", datetime.now(UTC), HASH)
+        self.known = {each.name: each for each in (springfield, shelbyville)}
         self.activity: list[str] = []
 
-    def lookup(self, name: str) -> District | None:
+    def lookup(self, name: str) -> Account | None:
         return self.known.get(name)
 
 

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from sftp_ingest.config import Config
-from sftp_ingest.intake import audit
+from sftp_ingest.intake import audit, hostkeys
 from tests.integration.port import BIG, KEY, PASSWORD, by_password, connecting, listening, until
 
 
@@ -45,6 +45,20 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(config: Config, 
     assert (second["proof"], second["ending"], second["files"]) == ("password", "lost", [])
     assert third["ending"] == "stopped"
     assert (config.sessions / "springfield").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_algorithm_of_the_host_key_is_on_record_also_where_one_key_knows_several(config: Config) -> None:
+    hostkeys.make_host_key(config.host_keys[1])
+    algorithms = ["rsa-sha2-256", "ssh-ed25519", "rsa-sha2-512"]
+
+    async def go() -> None:
+        async with listening(config) as listener:
+            connections = [await connecting(listener, client_keys=[KEY], server_host_key_algs=[each]) for each in algorithms]
+            for each in connections:
+                each.close()
+
+    asyncio.run(go())
+    assert [each["host_key"] for each in audit.sessions(config.sessions, "springfield", today().date())] == algorithms
 
 
 def test_a_silent_session_is_on_record_as_idle(config: Config) -> None:

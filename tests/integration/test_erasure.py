@@ -96,14 +96,18 @@ def test_of_an_erased_district_no_row_and_no_file_is_left_and_others_are_as_befo
         (house.config.homes / district / "students.csv").write_text("here")
     ledger.add_key(house.engine, "acme", "ssh-ed25519 AAAA one")
     ledger.set_password_hash(house.engine, "acme", "hash")
+    ledger.add_account(house.engine, "acme", "acme-sis", NOW)
+    for line in ("ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"):
+        ledger.add_key(house.engine, "acme-sis", line)
+    ledger.set_password_hash(house.engine, "acme-sis", "hash")
     before, bravo = house.rows(), house.rows("bravo")
     everything = names(house.config.data)
-    assert {"changes", "findings", "attendance", "contacts"} <= before.keys()
+    assert {"accounts", "changes", "findings", "attendance", "contacts"} <= before.keys()
 
     made = erasure.district(house.config, house.engine, "acme", NOW)
     assert house.rows() == {}
     assert house.rows("bravo") == bravo
-    assert {name: count for name, count in made.rows.items() if count} == before | {"keys": 1, "passwords": 1}
+    assert {name: count for name, count in made.rows.items() if count} == before | {"keys": 3, "passwords": 2}
     assert names(house.config.data) == {name for name in everything if "acme" not in name}
     assert not list(house.config.data.rglob("*acme*"))
     assert made.files["home"] == len([name for name in everything if name.startswith("homes/acme/")])
@@ -161,7 +165,7 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
     ledger.add_key(house.engine, "acme", key.export_public_key().decode())
     config = replace(house.config, server=replace(house.config.server, host="127.0.0.1", port=0))
     hostkeys.make_host_key(config.host_keys[0])
-    acme = ledger.district(house.engine, "acme")
+    acme = ledger.account(house.engine, "acme")
 
     async def go() -> None:
         listener = await server.listen(config, lambda name: acme, lambda name: None)
@@ -177,7 +181,7 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
         await listener.drain(0)
 
     asyncio.run(go())
-    assert house.rows() == {"districts": 1, "roster_states": 1}
+    assert house.rows() == {"accounts": 1, "districts": 1, "roster_states": 1}
     assert erasure.district(config, house.engine, "acme", NOW).rows["districts"] == 1
 
 
@@ -213,6 +217,7 @@ def test_an_erased_district_may_be_added_again_and_begins_anew(house: House) -> 
     house.night(small())
     erasure.district(house.config, house.engine, "acme", NOW)
     ledger.add_district(house.engine, "acme", "Acme", NOW)
+    assert [each.keys for each in ledger.accounts(house.engine, "acme")] == [()]
     delivery, _, outcome = house.night(small(), NOW + NIGHT)
     assert outcome == "successful"
     assert house.rows()["changes"] == 1

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import hostkeys, keys, server
+from sftp_ingest.intake import audit, hostkeys, keys, passwords, server
+from sftp_ingest.model import Account
 from tests.integration.port import (
     BIG,
     KEY,
@@ -165,6 +166,95 @@ def test_a_line_that_became_unreadable_opens_nothing_and_hides_no_other(config: 
 @pytest.mark.parametrize(("source", "expected"), [("127.0.0.0/8", True), ("192.0.2.0/24", False), ("!127.0.0.1,*", False)])
 def test_a_key_may_be_bound_to_where_it_comes_from(config: Config, source: str, expected: bool) -> None:
     assert admitted(config, with_keys(f'from="{source}" {line_of(KEY)}'), KEY) == [expected]
+
+
+# ---------------------------------------------------------------- accounts
+
+
+FURTHER_KEY = asyncssh.generate_private_key("ssh-ed25519")
+
+
+def with_a_further_account() -> Districts:
+    """Springfield has a further account, which has a key of its own and a password of its own."""
+    districts = Districts()
+    line = FURTHER_KEY.export_public_key().decode().strip()
+    districts.known["springfield-sis"] = Account("springfield-sis", "springfield", datetime.now(UTC), passwords.hash_password("its own"), (line,))
+    return districts
+
+
+def test_every_account_opens_its_districts_home_by_its_own_key_alone(config: Config) -> None:
+    attempts = [[FURTHER_KEY, "springfield-sis"], [KEY, "springfield"], [KEY, "springfield-sis"], [FURTHER_KEY, "springfield"], [FURTHER_KEY, "shelbyville"]]
+    assert admitted(config, with_a_further_account(), *attempts) == [True, True, False, False, False]
+    assert sorted(path.name for path in config.homes.iterdir()) == ["springfield"]
+
+
+def test_a_certificate_opens_the_account_that_it_names(config: Config) -> None:
+    trusting = serving(config, user_authorities=(line_of(AUTHORITY),))
+    further, own = certificate(principals=["springfield-sis"]), certificate()
+    attempts = [[further, "springfield-sis"], [further, "springfield"], [own, "springfield-sis"], [own, "springfield"]]
+    districts = with_a_further_account()
+    districts.known["springfield"] = replace(districts.known["springfield"], keys=())  # who has a certificate has its key as well
+    assert admitted(trusting, districts, *attempts) == [True, False, False, True]
+
+
+def test_what_one_account_sends_the_others_of_the_district_find_and_the_record_says_who_came(config: Config, home: Path) -> None:
+    async def go() -> list[str]:
+        async with listening(config, with_a_further_account()) as listener:
+            with structlog.testing.capture_logs() as logs:
+                how = by_password("its own")
+                async with (
+                    await connecting(listener, "springfield-sis", **how) as connection,
+                    connection.start_sftp_client() as sftp,
+                    sftp.open("students.csv", "wb") as file,
+                ):
+                    await file.write(BIG)
+                async with await connecting(listener) as connection, connection.start_sftp_client() as sftp:
+                    assert (await sftp.stat("students.csv")).size == len(BIG)
+                with pytest.raises(asyncssh.PermissionDenied):
+                    await connecting(listener, "springfield-sis", **by_password(PASSWORD))
+                await until(lambda: len(logs) == 6)
+            return sorted(f"{each['event']} {each['account']} of {each['district']}" for each in logs)
+
+    further = "springfield-sis of springfield"
+    own = "springfield of springfield"
+    events = (("file_received", further), ("login_refused", further), ("session_closed", own), ("session_closed", further))
+    assert asyncio.run(go()) == sorted([*map(" ".join, events), f"session_opened {own}", f"session_opened {further}"])
+    assert [each["account"] for each in audit.sessions(config.sessions, "springfield", datetime.now(UTC).date())] == ["springfield-sis", "springfield"]
+
+
+def test_an_account_that_is_removed_or_loses_its_key_is_let_in_no_more(config: Config) -> None:
+    async def go() -> None:
+        districts = with_a_further_account()
+        async with listening(config, districts) as listener:
+            stays = await connecting(listener, "springfield-sis", client_keys=[FURTHER_KEY])
+            districts.known["springfield-sis"] = replace(districts.known["springfield-sis"], keys=())
+            assert not await gets_in(listener, FURTHER_KEY, "springfield-sis")
+            (await connecting(listener, "springfield-sis", **by_password("its own"))).close()
+            del districts.known["springfield-sis"]
+            with pytest.raises(asyncssh.PermissionDenied):
+                await connecting(listener, "springfield-sis", **by_password("its own"))
+            async with stays.start_sftp_client() as sftp:
+                assert await sftp.realpath(".") == "/"
+            stays.close()
+
+    asyncio.run(go())
+
+
+def test_the_accounts_of_a_district_share_its_networks_and_its_sessions(config: Config) -> None:
+    bound = replace(config, districts={"springfield": Settings(networks=("192.0.2.0/24",))})
+    attempts = [[FURTHER_KEY, "springfield-sis"], [KEY, "springfield"]]
+    assert admitted(bound, with_a_further_account(), *attempts) == [False, False]
+
+    async def go() -> None:
+        async with listening(serving(config, sessions_per_district=1), with_a_further_account()) as listener:
+            first = await connecting(listener)
+            second = await connecting(listener, "springfield-sis", client_keys=[FURTHER_KEY])
+            await second.wait_closed()
+            first.close()
+            await until(lambda: not listener.sessions)
+            assert await gets_in(listener, FURTHER_KEY, "springfield-sis")
+
+    asyncio.run(go())
 
 
 # ---------------------------------------------------------------- certificates

@@ -76,7 +76,8 @@ def test_anyone_else_gets_one_and_the_same_answer(config: Config, username: str,
                 with pytest.raises(asyncssh.PermissionDenied, match="Permission denied for user"):
                     await connecting(listener, username, **how)
                 await until(lambda: logs)
-            assert [(each["event"], each["district"]) for each in logs] == [("login_refused", username if username in Districts().known else "(unknown)")]
+            told = username if username in Districts().known else "(unknown)"
+            assert [(each["event"], each["district"], each["account"]) for each in logs] == [("login_refused", told, told)]
             assert list(config.homes.iterdir()) == []
 
     asyncio.run(go())
@@ -308,7 +309,7 @@ def test_a_file_appears_under_its_name_only_when_it_is_closed(config: Config, ho
             assert files(home) == ["students.csv"]
             await until(lambda: logs)
         assert (home / "students.csv").read_bytes() == BIG
-        facts = {"district": "springfield", "file": "students.csv", "bytes": len(BIG), "sha256": hashlib.sha256(BIG).hexdigest()}
+        facts = {"district": "springfield", "account": "springfield", "file": "students.csv", "bytes": len(BIG), "sha256": hashlib.sha256(BIG).hexdigest()}
         assert logs == [{"event": "file_received", "log_level": "info", **facts}]
         assert districts.activity == ["springfield"]
 

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 
 from sftp_ingest.errors import ConfigError, HoldError, IngestError, StoreError
 from sftp_ingest.findings import finding
-from sftp_ingest.model import ENTITIES, ChangeSet, Counts, DeliveredFile, Delivery, FileShape, Hold, HoldReason, Preview, SyncRun
+from sftp_ingest.model import ENTITIES, Account, ChangeSet, Counts, DeliveredFile, Delivery, District, FileShape, Hold, HoldReason, Preview, SyncRun
 from sftp_ingest.store import bulk, database, ledger, rosters, tables, upserter
 
 NOW = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
@@ -290,7 +290,7 @@ def test_a_locked_database_is_worth_another_try(tmp_path: Path, monkeypatch: pyt
 
 def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
     with database.writing(engine) as connection:
-        connection.execute(insert(tables.districts), {"id": "x", "name": "", "created_at": NOW, "password_hash": "", "authorized_keys": "", "paused": False})
+        connection.execute(insert(tables.districts), {"id": "x", "name": "", "created_at": NOW, "paused": False})
         assert ledger.districts(engine) == []
     assert [each.id for each in ledger.districts(engine)] == ["x"]
 
@@ -335,23 +335,78 @@ def test_a_moment_without_a_zone_is_refused(engine: Engine) -> None:
 # ---------------------------------------------------------------- districts and deliveries
 
 
-def test_a_district_is_kept_with_its_password_keys_and_pause(engine: Engine) -> None:
+def test_a_district_is_kept_with_its_pause_and_an_account_of_its_own_name(engine: Engine) -> None:
     add(engine, "acme")
-    ledger.set_password_hash(engine, "acme", "$argon2id$x")
     ledger.set_paused(engine, "acme", True)
+    assert ledger.district(engine, "acme") == District("acme", "Acme", NOW, True)
+    assert ledger.districts(engine) == [District("acme", "Acme", NOW, True)]
+    assert ledger.accounts(engine) == [Account("acme", "acme", NOW)]
+
+
+def test_an_account_is_kept_with_its_password_and_keys(engine: Engine) -> None:
+    add(engine, "bond", "acme")
+    ledger.add_account(engine, "acme", "aaa", LATER)
+    ledger.set_password_hash(engine, "aaa", "$argon2id$x")
     for key in ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two\n", "ssh-ed25519 AAAA one"):
-        ledger.add_key(engine, "acme", key)
-    district = ledger.district(engine, "acme")
-    assert district is not None
-    assert (district.name, district.password_hash, district.paused) == ("Acme", "$argon2id$x", True)
-    assert district.keys == ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two")
-    assert ledger.districts(engine) == [district]
+        ledger.add_key(engine, "aaa", key)
+    further = Account("aaa", "acme", LATER, "$argon2id$x", ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two"))
+    assert ledger.account(engine, "aaa") == further
+    assert ledger.accounts(engine) == [Account("acme", "acme", NOW), further, Account("bond", "bond", NOW)]
+    assert ledger.accounts(engine, "bond") == [Account("bond", "bond", NOW)]
+    ledger.remove_key(engine, "aaa", "ssh-ed25519 AAAA one")
+    ledger.set_password_hash(engine, "aaa", "")
+    assert ledger.account(engine, "aaa") == Account("aaa", "acme", LATER, "", ("ssh-rsa BBBB two",))
+    with pytest.raises(ConfigError, match="aaa has no such key"):
+        ledger.remove_key(engine, "aaa", "ssh-ed25519 AAAA one")
+    assert ledger.remove_account(engine, "aaa").keys == ("ssh-rsa BBBB two",)
+    assert ledger.account(engine, "aaa") is None
+
+
+def test_a_log_in_name_is_given_once_in_the_whole_installation(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    ledger.add_account(engine, "acme", "spare", NOW)
+    for district, name in (("bond", "acme"), ("acme", "acme"), ("bond", "spare"), ("acme", "spare")):
+        with pytest.raises(ConfigError, match=r"there is an? (account|district) \S+ already"):
+            ledger.add_account(engine, district, name, NOW)
+    for refuse in (lambda: add(engine, "spare"), lambda: ledger.check_district_id(engine, "spare")):
+        with pytest.raises(ConfigError, match="there is an account spare already, of acme"):
+            refuse()
+    for name in ("acme", "none"):
+        with pytest.raises(ConfigError, match=r"the district's own account|no account none"):
+            ledger.remove_account(engine, name)
+    assert [each.name for each in ledger.accounts(engine)] == ["acme", "spare", "bond"]
+    ledger.remove_account(engine, "spare")
+    add(engine, "spare")
+
+
+def test_of_many_who_ask_for_one_name_one_gets_it(engine: Engine) -> None:
+    add(engine, "acme", "bond")
+    barrier = Barrier(8)
+
+    def ask(number: int) -> bool:
+        barrier.wait()
+        try:
+            if number % 2:
+                ledger.add_account(engine, ("acme", "bond")[number % 4 // 2], "wanted", NOW)
+            else:
+                add(engine, "wanted")
+        except IngestError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(8))) == 1
+    [owner] = [each.district for each in ledger.accounts(engine) if each.name == "wanted"]
+    assert (owner == "wanted") == (ledger.district(engine, "wanted") is not None)
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "-acme", "a/b", "..", "a" * 64, "acme\n", "ä"])
 def test_a_district_cannot_be_called_what_no_folder_should_be(engine: Engine, name: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="a district's id is"):
         ledger.add_district(engine, name, "Acme", NOW)
+    add(engine, "bond")
+    with pytest.raises(ConfigError, match="an account's name is"):
+        ledger.add_account(engine, "bond", name, NOW)
 
 
 def test_a_district_is_added_once(engine: Engine) -> None:
@@ -363,12 +418,14 @@ def test_a_district_is_added_once(engine: Engine) -> None:
 def test_an_unknown_district_cannot_be_changed_nor_deliver(engine: Engine) -> None:
     asked: list[Callable[[], object]] = [
         lambda: ledger.set_paused(engine, "none", True),
-        lambda: ledger.set_password_hash(engine, "none", "x"),
-        lambda: ledger.add_key(engine, "none", "ssh-rsa B"),
+        lambda: ledger.add_account(engine, "none", "further", NOW),
         lambda: ledger.record(engine, delivery("none"), NOW),
     ]
     for ask in asked:
         with pytest.raises(ConfigError, match="no district none"):
+            ask()
+    for ask in (lambda: ledger.set_password_hash(engine, "none", "x"), lambda: ledger.add_key(engine, "none", "ssh-rsa B")):
+        with pytest.raises(ConfigError, match="no account none"):
             ask()
     assert ledger.district(engine, "none") is None
 

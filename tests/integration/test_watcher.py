@@ -14,7 +14,7 @@ import pytest
 from sftp_ingest.config import Config, Server
 from sftp_ingest.intake import hostkeys, inbox, passwords, server
 from sftp_ingest.intake.watcher import Doorbell
-from sftp_ingest.model import District
+from sftp_ingest.model import Account
 
 
 class Rings(list[str]):
@@ -109,10 +109,10 @@ def test_reports_do_not_ring(homes: Path, rings: Rings) -> None:
 def test_an_upload_rings_and_a_download_does_not(homes: Path, tmp_path: Path, rings: Rings) -> None:
     config = Config(tmp_path / "sftp-ingest.toml", tmp_path, "", server=Server(host="127.0.0.1", port=0))
     hostkeys.make_host_key(config.host_keys[0])
-    district = District("springfield", "Springfield", datetime.now(UTC), passwords.hash_password("secret"))
+    account = Account("springfield", "springfield", datetime.now(UTC), passwords.hash_password("secret"))
 
     async def go() -> None:
-        listener = await server.listen(config, {"springfield": district}.get, lambda _: None)
+        listener = await server.listen(config, {"springfield": account}.get, lambda _: None)
         how = {"username": "springfield", "password": "secret", "client_keys": None, "known_hosts": None, "config": None}
         async with asyncssh.connect("127.0.0.1", listener.port, **how) as connection, connection.start_sftp_client() as sftp:
             async with sftp.open("students.csv", "wb") as file:
