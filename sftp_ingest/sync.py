@@ -94,19 +94,24 @@ def plan(
         frames = format.prepare(loaded, rules, now, strict=settings.strict)
         drifted = drift.found(before or {}, frames.shapes, loaded, rules)
         del loaded
-        shapes = {**(before or {}), **frames.shapes}  # of a file that was not sent tonight, the form it had
+        tonight = frames.shapes
+        shapes = {**(before or {}), **tonight}  # of a file that was not sent tonight, the form it had
     with stages.stage("validate"):
         known = references.ids_of(now)
         verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=known, before=before)
+        del frames
     rows = {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
     if verdict.refused:
         counts = _counts(verdict, rules, now, None, None)
-        return Plan("refused", verdict.findings + drifted, counts, None, None, frames.shapes, rules, rows, verdict.rejections)
+        return Plan("refused", verdict.findings + drifted, counts, None, None, tonight, rules, rows, verdict.rejections)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
+        whole = _tells_all(verdict, assembled.roster)
+        verdict = replace(verdict, tables={}, seen={}, aside={})  # of millions of rows, none should be there once more than it must
     with stages.stage("compare"):
         now = _with_attendance(now, assembled.roster, attendance)
         change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
+        del assembled
     with stages.stage("review"):
         review = holds.review(change_set, now, settings.limits, shrunk=holds.shrunk(verdict.findings, rules), approved=approved)
     return Plan(
@@ -120,7 +125,7 @@ def plan(
         rows=rows,
         rejections=verdict.rejections,
         waiting=review.waiting,
-        lasting=review.hold is None and _tells_all(verdict, assembled.roster),
+        lasting=review.hold is None and whole,
     )
 
 

@@ -180,7 +180,7 @@ def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
 
 
 def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The entity's changes in key order, and what was held before."""
+    """The entity's changes in key order, and what was held before. A first load is millions of rows, so no column is copied twice."""
     entity, position = side.entity, side.position
     there = position >= 0
     at = np.where(there, position, 0)
@@ -195,18 +195,38 @@ def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
             differs |= different
             if column == entity.school and entity.name != "enrollments":
                 moves = different
-    operation = np.select([~there, ~was_active, moves, differs], ["created", "reactivated", "moved", "updated"], default="")
-    touched = np.flatnonzero(operation != "")
+    operation = np.select([~there, ~was_active, moves, differs], [_CREATED, _REACTIVATED, _MOVED, _UPDATED], default=_NONE).astype(np.int8)
+    touched = np.flatnonzero(operation != _NONE)
     left = np.flatnonzero(side.leaving)
-    after = pa.concat_tables([side.wanted.take(pa.array(touched)), side.now.take(pa.array(left))]).combine_chunks()
-    # a row that was not there before is taken from behind the end: a row of blanks
-    blank = pa.table({column: pa.array([""], pa.string()) for column in entity.columns})
-    source = np.concatenate((np.where(there[touched], position[touched], len(side.now)), left))
-    before = pa.concat_tables([side.now, blank]).combine_chunks().select(list(entity.values)).take(pa.array(source))
-    operations = np.concatenate((operation[touched], np.full(len(left), "deactivated", dtype=object)))
-    order = pc.sort_indices(pa.table({column: after[column] for column in entity.key}), sort_keys=[(column, "ascending") for column in entity.key])
-    frame = _frame(after.append_column("operation", pa.array(operations, pa.string())).take(order))
-    return frame, _frame(before.take(order))
+    keys = pa.concat_tables([_taken(side.wanted, entity.key, touched), _taken(side.now, entity.key, left)])
+    order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in entity.key]).to_numpy()
+    if len(left):
+        after = pa.concat_tables([side.wanted.take(pa.array(touched)), side.now.take(pa.array(left))]).combine_chunks().take(pa.array(order))
+    else:
+        after = side.wanted.take(pa.array(touched[order]))
+    operations = np.concatenate((operation[touched], np.full(len(left), _DEACTIVATED, dtype=np.int8)))[order]
+    frame = _frame(after.append_column("operation", _OPERATIONS.take(pa.array(operations))))
+    return frame, _frame(_before(side, np.concatenate((position[touched], left))[order]))
+
+
+_NONE, _CREATED, _REACTIVATED, _MOVED, _UPDATED, _DEACTIVATED = range(-1, 5)
+_OPERATIONS = pa.array(["created", "reactivated", "moved", "updated", "deactivated"])
+
+
+def _taken(table: pa.Table, columns: Sequence[str], at: Positions) -> pa.Table:
+    """The columns' cells at the places, which are in order."""
+    chosen = table.select(list(columns))
+    return chosen if len(at) == len(table) else chosen.take(pa.array(at))
+
+
+def _before(side: _Side, source: Positions) -> pa.Table:
+    """What was held at the places; blanks where a place is -1, which in a first load is one array for all columns."""
+    blank = source < 0
+    if blank.all():
+        cells = pa.repeat("", len(source))
+        return pa.table(dict.fromkeys(side.entity.values, cells))
+    at = pa.array(source, mask=blank)
+    return pa.table({column: pc.fill_null(side.now[column].take(at), "") for column in side.entity.values})
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
 from sftp_ingest.roster import ids
-from sftp_ingest.roster.arrow import Mask
+from sftp_ingest.roster.arrow import Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
 
@@ -71,10 +72,8 @@ def shrunk(findings: Iterable[Finding], rules: Contract) -> set[str]:
 
 def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, shrunk: bool) -> list[HoldReason]:
     """Which limits the entity trips, in the district and in each school; marks what waits."""
-    operation = frame["operation"].to_numpy(dtype=object)
-    removed = operation == "deactivated"
-    came = np.isin(operation, ["created", "reactivated"])
-    changed = np.isin(operation, ["updated", "moved"])
+    operation = array_of(frame["operation"])
+    removed, came, changed = (is_in(operation, pa.array(each)) for each in (["deactivated"], ["created", "reactivated"], ["updated", "moved"]))
     reasons = []
     if shrunk and removed.any():
         reasons.append(HoldReason(name, "", "headers", int(removed.sum()), existing))
