@@ -33,7 +33,7 @@ def apply(connection: Connection, district_id: str, run_id: int, change_set: Cha
     Raises StoreError, transient, where a row is not as the change set was computed from: absent, there already, or left, or not left, in between.
     """
     new = {name: (changes["operation"] == "created").to_numpy(dtype=bool) for name, changes in change_set.changes.items()}
-    with bulk.references_last(connection, sum(int(each.sum()) for each in new.values())):
+    with bulk.put_off(connection, sum(int(each.sum()) for each in new.values())):
         for entity in ENTITIES.values():
             changes = change_set.changes.get(entity.name)
             if changes is None or changes.empty:

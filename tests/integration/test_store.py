@@ -187,8 +187,9 @@ def test_a_blank_school_and_the_districts_office_are_let_through(engine: Engine)
 
 
 def references(engine: Engine) -> dict[str, list[Any]]:
-    """The foreign keys of all roster tables, as the database tells them."""
-    return {name: sorted(inspect(engine).get_foreign_keys(name), key=str) for name in tables.rosters}
+    """The foreign keys and indexes of all roster tables, as the database tells them."""
+    seen = inspect(engine)
+    return {name: sorted([*seen.get_foreign_keys(name), *seen.get_indexes(name)], key=str) for name in tables.rosters}
 
 
 SCHOOL = {"operation": "created", "school_id": "A"}
@@ -203,7 +204,7 @@ def bulky(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-def test_a_first_large_roster_leaves_the_references_as_they_were(bulky: Engine) -> None:
+def test_a_first_large_roster_leaves_references_and_indexes_as_they_were(bulky: Engine) -> None:
     before = references(bulky)
     assert sum(map(len, before.values())) > 10
     apply(bulky, change_set(schools=[SCHOOL], students=[ADA]))
