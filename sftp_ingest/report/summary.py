@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from sftp_ingest.findings import Finding, Reading, Severity
-from sftp_ingest.model import ENTITIES, OPERATIONS, Cause, Counts, Delivery, District, Hold, LeftAlone, Outcome, SyncReport, SyncRun
+from sftp_ingest.model import ENTITIES, OPERATIONS, Cause, Counts, Delivery, District, Hold, LeftAlone, Limits, Outcome, SyncReport, SyncRun
 
 Tone = Literal["good", "calm", "attention", "bad"]
 """How a report may look: only *good* is ever green."""
@@ -150,11 +150,17 @@ def as_json(report: SyncReport) -> dict[str, Any]:
 
 
 def tone(report: SyncReport) -> Tone:
-    """How the report may look. Whatever waits for a person, or was withheld, takes the green away."""
+    """How the report may look. Whatever waits for a person, was withheld, or was left out in numbers, takes the green away."""
     usual = _TONES[report.outcome]
-    if usual != "bad" and (is_open(report) or _withheld(report.findings)):
+    if usual != "bad" and (is_open(report) or _withheld(report.findings) or _lost(report.counts)):
         return "attention"
     return "calm" if report.preview and usual == "good" else usual
+
+
+def _lost(counts: Mapping[str, Counts]) -> bool:
+    """Whether so many rows of an entity were left out as would, if they were records that vanish, be held: many, and a large share."""
+    usual = Limits()
+    return any(each.rejected > usual.records and each.rejected > usual.removed_share * each.rows for each in counts.values())
 
 
 def is_open(report: SyncReport) -> bool:

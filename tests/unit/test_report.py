@@ -114,6 +114,11 @@ def test_removals_that_were_withheld_are_told_and_take_the_green_away() -> None:
     assert summary.tone(report) == "attention"
 
 
+def test_rows_left_out_in_numbers_take_the_green_away() -> None:
+    few, many = ({"students": Counts(rows=100, created=100 - rejected, rejected=rejected)} for rejected in (10, 11))
+    assert [summary.tone(report_of(counts=counts)) for counts in (few, many)] == ["good", "attention"]
+
+
 def test_a_mere_check_says_what_would_happen() -> None:
     assert report_of(run=None).verdict == "Would be applied: 12 students created, 3 moved, 2 deactivated; 5 rows would be left out."
     assert report_of(run=None, counts={"students": Counts(rows=1010, rejected=1)}).verdict == "Good to send: 1,010 rows can be read; 1 row would be left out."
