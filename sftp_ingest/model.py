@@ -341,6 +341,10 @@ class Limits:
     removed_share: float = 0.10
     updated_share: float = 0.75
 
+    def trips(self, count: int, total: int, share: float) -> bool:
+        """Whether so many of so many are more than `records`, and more than the share."""
+        return count > self.records and count > share * total
+
 
 @dataclass(frozen=True)
 class HoldReason:

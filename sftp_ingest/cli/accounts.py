@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy import Engine
 
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
@@ -24,6 +27,38 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The account's
 KeyOption = Annotated[Path | None, typer.Option("--key", help="A file with OpenSSH public keys.", show_default=False)]
 PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 GenerateOption = Annotated[bool, typer.Option("--generate-password", help="Make a password and print it once.")]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What opens a new account: public key lines, and a password, which is told once where it was `generated`."""
+
+    keys: tuple[str, ...]
+    password: str
+    generated: bool
+
+    @classmethod
+    def asked(cls, key: Path | None, stdin: bool, generate: bool) -> Opening:
+        """What the options ask for. Raises ConfigError where it could open nothing."""
+        return cls(keys_of(key) if key else (), password_of(stdin, generate), generate)
+
+    def give(self, engine: Engine, account: str) -> None:
+        """Let in by the account whoever has one of the keys, or the password."""
+        for line in self.keys:
+            ledger.add_key(engine, account, line)
+        if self.password:
+            ledger.set_password_hash(engine, account, passwords.hash_password(self.password))
+
+    def tell(self, sentence: str, added: Mapping[str, str], otherwise: str, as_json: bool) -> None:
+        """Print what was added, a generated password with it, and `otherwise` where nothing opens it yet."""
+        if as_json:
+            return shared.print_json({**added, "keys": len(self.keys), "password": self.password if self.generated else bool(self.password)})
+        shared.out.print(sentence, highlight=False)
+        if self.generated:
+            shared.out.print(f"password {self.password}", highlight=False, soft_wrap=True)
+        if not self.keys and not self.password:
+            shared.out.print(otherwise, highlight=False, soft_wrap=True)
+        return None
 
 
 @app.callback()
@@ -45,23 +80,12 @@ def add(
 ) -> None:
     """Give the district a further account, with a key, a password, or both. All its accounts share its home, networks and limits."""
     here = shared.opened(config_path)
-    keys = keys_of(key) if key else ()
-    password = password_of(password_stdin, generate_password)
+    opening = Opening.asked(key, password_stdin, generate_password)
     shared.known(here.engine, district)
     ledger.add_account(here.engine, district, name, datetime.now(UTC))
-    for line in keys:
-        ledger.add_key(here.engine, name, line)
-    if password:
-        ledger.set_password_hash(here.engine, name, passwords.hash_password(password))
-    told = {"account": name, "district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
-    if as_json:
-        return shared.print_json(told)
-    shared.out.print(f"added {name} to {district}", highlight=False)
-    if generate_password:
-        shared.out.print(f"password {password}", highlight=False, soft_wrap=True)
-    if not keys and not password:
-        shared.out.print(f"nobody can log in with it yet: give it a key (districts add-key {district} --account {name}) or a password", highlight=False)
-    return None
+    opening.give(here.engine, name)
+    otherwise = f"nobody can log in with it yet: give it a key (districts add-key {district} --account {name}) or a password"
+    opening.tell(f"added {name} to {district}", {"account": name, "district": district}, otherwise, as_json)
 
 
 @app.command("list")

@@ -42,24 +42,13 @@ def add(
 ) -> None:
     """Add a district, with a key, a password, or both."""
     here = shared.opened(config_path)
-    keys = accounts.keys_of(key) if key else ()
-    password = accounts.password_of(password_stdin, generate_password)
+    opening = accounts.Opening.asked(key, password_stdin, generate_password)
     ledger.check_district_id(here.engine, district)
     _make_home(here.config.homes / district)
     ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
-    for line in keys:
-        ledger.add_key(here.engine, district, line)
-    if password:
-        ledger.set_password_hash(here.engine, district, passwords.hash_password(password))
-    told = {"district": district, "keys": len(keys), "password": password if generate_password else bool(password)}
-    if as_json:
-        return shared.print_json(told)
-    shared.out.print(f"added {district}", highlight=False)
-    if generate_password:
-        shared.out.print(f"password {password}", highlight=False, soft_wrap=True)
-    if not keys and not password:
-        shared.out.print("nobody can log in yet: give it a key (districts add-key) or a password (districts set-password)")
-    return None
+    opening.give(here.engine, district)
+    otherwise = "nobody can log in yet: give it a key (districts add-key) or a password (districts set-password)"
+    opening.tell(f"added {district}", {"district": district}, otherwise, as_json)
 
 
 @app.command("list")

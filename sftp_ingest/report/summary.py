@@ -158,9 +158,9 @@ def tone(report: SyncReport) -> Tone:
 
 
 def _lost(counts: Mapping[str, Counts]) -> bool:
-    """Whether so many rows of an entity were left out as would, if they were records that vanish, be held: many, and a large share."""
+    """Whether so many rows of an entity were left out as would, if they were records that vanish, be held."""
     usual = Limits()
-    return any(each.rejected > usual.records and each.rejected > usual.removed_share * each.rows for each in counts.values())
+    return any(usual.trips(each.rejected, each.rows, usual.removed_share) for each in counts.values())
 
 
 def is_open(report: SyncReport) -> bool:

@@ -78,13 +78,13 @@ def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Li
     if shrunk and removed.any():
         reasons.append(HoldReason(name, "", "headers", int(removed.sum()), existing))
         waiting |= removed
-    if _over(int(removed.sum()), existing, limits.records, limits.removed_share):
+    if limits.trips(int(removed.sum()), existing, limits.removed_share):
         rekeyed = int(came.sum()) >= REKEYED_SHARE * int(removed.sum())
         reasons.append(HoldReason(name, "", "rekeyed" if rekeyed else "removed", int(removed.sum()), existing))
         waiting |= removed | (came if rekeyed else False)
     elif int(removed.sum()) > limits.records and ENTITIES[name].school and name != "schools":
         reasons += _trip_schools(name, frame, now, limits, waiting, removed, came)
-    if name != "enrollments" and _over(int(changed.sum()), existing, limits.records, limits.updated_share):
+    if name != "enrollments" and limits.trips(int(changed.sum()), existing, limits.updated_share):
         reasons.append(HoldReason(name, "", "updated", int(changed.sum()), existing))
         waiting |= changed
     return reasons
@@ -99,16 +99,12 @@ def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, w
     leaving = pd.Series(school[removed]).value_counts()
     for each, count in sorted(leaving[leaving > limits.records].items()):
         total = int(existing.get(each, 0))
-        if _over(int(count), total, limits.records, limits.removed_share):
+        if limits.trips(int(count), total, limits.removed_share):
             here = school == each
             rekeyed = int((came & here).sum()) >= REKEYED_SHARE * int(count)
             reasons.append(HoldReason(name, str(each), "rekeyed" if rekeyed else "removed", int(count), total))
             waiting |= here & (removed | (came if rekeyed else False))
     return reasons
-
-
-def _over(count: int, total: int, records: int, share: float) -> bool:
-    return count > records and count > share * total
 
 
 # ---------------------------------------------------------------- what must wait with it
