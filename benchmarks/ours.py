@@ -15,8 +15,7 @@ from benchmarks.contender import Told, be_one
 
 def sync(home: str, district: str, folder: str) -> Iterator[Told | None]:
     """A whole run, in a database that may hold the nights before; told are its own stages, and what was outside them."""
-    from sftp_ingest import config, runner
-    from sftp_ingest import sync as _sync  # noqa: F401 - as the daemon's fork server has it loaded
+    from sftp_ingest import config, ready, runner  # noqa: F401 - `ready` as the daemon's fork server has it loaded
     from sftp_ingest.intake import inbox
     from sftp_ingest.logs import set_up_logging
     from sftp_ingest.store import database, ledger

@@ -140,6 +140,10 @@ class Config:
         """The server's private host keys."""
         return tuple(self.file.parent / each for each in self.server.host_key)
 
+    def copy_of(self, district: str) -> Path:
+        """The copy of the district's roster as its last run left it."""
+        return self.data / "rosters" / f"{district}.arrow"
+
     def settings(self, district: str) -> Settings:
         """The district's own settings, or the defaults."""
         return self.districts.get(district, self.defaults)

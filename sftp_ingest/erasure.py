@@ -28,7 +28,7 @@ from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import files, lines
 from sftp_ingest.runner import district_lock
-from sftp_ingest.store import database, ledger, tables
+from sftp_ingest.store import copies, database, ledger, tables
 from sftp_ingest.store import erasure as stored
 from sftp_ingest.store.erasure import Marks
 
@@ -90,6 +90,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
             "deliveries": _remove_deliveries(config.deliveries / district_id),
             "reports": _remove_tree(config.reports / district_id),
             "sessions": _remove_tree(config.sessions / district_id),
+            "rosters": copies.remove(config.copy_of(district_id)),
         }
         pages = _scrubbed(engine, tables.metadata.tables.keys())
         for lock in (sessions_lock(config, district_id), config.locks / f"{district_id}.lock"):
@@ -128,6 +129,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
             "reports": _remove_telling(config.reports / district_id, marks),
             "home/reports": _remove_quoting(config.homes / district_id / inbox.REPORTS, marks),
             "home, cut off": _remove_cut(config.homes / district_id),
+            "rosters": copies.remove(config.copy_of(district_id)),
         }
         rows = stored.person(engine, district_id, marks, roles)
         pages = _scrubbed(engine, rows.keys())

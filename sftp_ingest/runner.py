@@ -75,7 +75,7 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
             ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))
             return None
         try:
-            see = sync.sync if run.reverts is None else revert.revert
+            see = partial(sync.sync, copy=config.copy_of(run.district)) if run.reverts is None else revert.revert
             outcome = see(engine, run, config.settings(run.district), progress=progress, keep=partial(_keep, config, run))
         except (StoreError, OSError) as fault:
             transient = not isinstance(fault, StoreError) or fault.transient
@@ -181,7 +181,7 @@ class Runner:
         self._processes: dict[tuple[int, int], BaseProcess] = {}  # by run and attempt: another daemon may have the next one
         self._context = multiprocessing.get_context("forkserver")
         # the fork server loads pandas once; a run then starts in milliseconds, and its memory goes with it
-        self._context.set_forkserver_preload(["sftp_ingest.sync"])
+        self._context.set_forkserver_preload(["sftp_ingest.ready"])
         self._next_take_up = time.monotonic() + config.runs.sweep_seconds
         self._thread = threading.Thread(target=self._live, name="runner", daemon=True)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from sftp_ingest import repeat
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import arrow, contract, delta, derive, diff, drift, files, fixit, formats, holds, loader, references, validator
-from sftp_ingest.store import database, ledger, rosters, states, upserter
+from sftp_ingest.roster import afterwards, arrow, contract, delta, derive, diff, drift, files, fixit, formats, holds, loader, references, validator
+from sftp_ingest.store import copies, database, ledger, rosters, states, upserter
+from sftp_ingest.store.copies import Copy
 from sftp_ingest.store.ledger import Applied
 from sftp_ingest.store.states import State
 
@@ -148,11 +151,18 @@ def details(delivery: Delivery, planned: Plan) -> Details:
 
 
 def sync(
-    engine: Engine, run: SyncRun, settings: Settings, *, progress: Progress | None = None, keep: Callable[[Details], None] = lambda details: None
+    engine: Engine,
+    run: SyncRun,
+    settings: Settings,
+    *,
+    copy: Path | None = None,
+    progress: Progress | None = None,
+    keep: Callable[[Details], None] = lambda details: None,
 ) -> Outcome:
     """Bring the district to what the run's delivery says, in one transaction with the run's own end (law 3).
 
-    `keep` is given the details before that transaction: once the run is closed, nobody could make them again.
+    `copy` is the file in which a copy of the roster is kept from run to run, where one is to be kept. `keep` is given the details before that
+    transaction: once the run is closed, nobody could make them again.
     Raises DeliveryError where the sealed files are not what they were, ContractError where the district's own rules are wrong, StoreError
     where the database says no; then nothing was changed.
     """
@@ -174,11 +184,11 @@ def sync(
             return _repeated(engine, run, delivery, applied, again, stages, keep)
     with stages.stage("roster"), database.reading(engine) as connection:
         state = states.of(connection, run.district)
-        now = rosters.current(connection, run.district)
+        held = _held(connection, run, state, applied, copy)
     planned = plan(
         delivery,
         settings,
-        now,
+        held.roster,
         before=applied.shapes if applied else None,
         attendance=partial(attendance_held, engine, run.district),
         approved=run.approved_digest,
@@ -193,9 +203,34 @@ def sync(
         return "previewed"
     known = repeat.as_known(state, applied, delivery, rules)
     repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
-    _apply(engine, run, planned, State(run.id, rules, repeatable, delivery.received_at, state.touches), stages, baseline=applied is None)
+    token = held.token if held.token and planned.outcome == "unchanged" else secrets.token_hex(16)
+    _apply(engine, run, planned, State(run.id, rules, repeatable, delivery.received_at, state.touches, token=token), stages, baseline=applied is None)
+    if copy is not None and planned.flowing is not None and token != held.token:
+        with stages.stage("copy"):
+            _copy(run, Copy(afterwards.roster(held.roster, planned.flowing), held.read_at, token), copy)
     _log(run, planned.outcome, planned.findings, stages)
     return planned.outcome
+
+
+def _held(connection: Connection, run: SyncRun, state: State, applied: Applied | None, copy: Path | None) -> Copy:
+    """The roster now: its copy, where that is known to be right and was compared with the tables lately, else what the tables say.
+
+    A run that is tried once more reads the tables: it may have failed because the copy was wrong.
+    """
+    now = datetime.now(UTC)
+    if copy is not None and applied is not None and state.run == applied.run.id and not state.touched and run.attempts <= 1:
+        kept = copies.read(copy, state.token)
+        if kept is not None and now - kept.read_at < repeat.LONGEST:
+            return kept
+    return Copy(rosters.current(connection, run.district), now)
+
+
+def _copy(run: SyncRun, roster: Copy, path: Path) -> None:
+    """Keep a copy of the roster for the next run, which without one does the same in more time."""
+    try:
+        copies.write(path, roster)
+    except OSError as fault:
+        log.warning("copy_not_kept", run=run.id, district=run.district, error=fault.strerror)
 
 
 @database.insisting

@@ -15,7 +15,8 @@ PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
 EVERYTHING = (
-    frozenset({"sample", "logs", "repeat", "sync", "revert", "why", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"}) | GROUND
+    frozenset({"sample", "logs", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"})
+    | GROUND
 )
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
@@ -35,6 +36,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "sync": GROUND | {"repeat", "roster", "store"},
     "revert": GROUND | {"sync", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
+    "ready": GROUND | {"sync", "revert", "roster", "report"},
     "runner": GROUND | {"sync", "revert", "store", "report", "logs"},
     "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
     "erasure": GROUND | {"intake", "roster", "store", "runner"},

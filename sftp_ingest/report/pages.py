@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median_low
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sftp_ingest.model import Counts, Outcome, SyncReport, SyncRun
 from sftp_ingest.report import receipt, summary
@@ -81,13 +81,17 @@ class Picture:
     ticks: tuple[tuple[float, int], ...]
 
 
+def load() -> Template:
+    """The page's template, compiled when it is asked for the first time."""
+    return _ENVIRONMENT.get_template("report.html.j2")
+
+
 def html(report: SyncReport, fix_it: FixIt | None = None) -> str:
     """The page as text, to be written or served as UTF-8. `fix_it` says where the details lie as files."""
     causes = summary.told(report)
     head, _, rest = report.verdict.partition(": ")
     longest = max(report.seconds.values(), default=0) or 1
-    template = _ENVIRONMENT.get_template("report.html.j2")
-    return template.render(
+    return load().render(
         report=report,
         head=f"Was {head.lower()}" if head == "On hold" and not summary.is_open(report) else head,
         rest=rest[:1].upper() + rest[1:] if rest.split(" ", 1)[0].isalpha() else rest,  # a file's name stays as it is

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places
 
 Positions = npt.NDArray[np.int64]
 
@@ -90,8 +90,7 @@ def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
     before = _table(held, entity.columns) if held is not None else pa.table({column: pa.array([], pa.string()) for column in entity.columns})
     after = _table(wanted, entity.columns)
     active = held["active"].to_numpy(dtype=bool) if held is not None else np.zeros(0, dtype=bool)
-    keys, wanted_keys = _key(before, entity), _key(after, entity)
-    position = pc.index_in(wanted_keys, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    position = places(*([side[column].combine_chunks() for column in entity.key] for side in (after, before))).astype(np.int64)
     found = np.zeros(len(before), dtype=bool)
     found[position[position >= 0]] = True
     missing = active & ~found & (not entity.incremental)

@@ -42,10 +42,11 @@ def attendance(connection: Connection, district_id: str, first: str, last: str) 
 
 def _read(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None = None) -> pd.DataFrame:
     read = _from_postgresql if connection.dialect.name == "postgresql" else _from_sqlite
-    return _frame(read(connection, district_id, entity, dates))
+    return frame_of(read(connection, district_id, entity, dates))
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """The table as a frame like those of `current`."""
     return table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_string(kind) else None)
 
 
@@ -70,12 +71,12 @@ def _from_postgresql(connection: Connection, district_id: str, entity: Entity, d
             sink.write(block)
     text = sink.getvalue()
     if not text.size:  # the reader refuses an empty file
-        return _schema(columns).empty_table()
+        return schema_of(columns).empty_table()
     return pa.csv.read_csv(
         pa.BufferReader(text),
         read_options=pa.csv.ReadOptions(column_names=columns, block_size=_BLOCK_BYTES),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=_schema(columns), true_values=["t"], false_values=["f"]),
+        convert_options=pa.csv.ConvertOptions(column_types=schema_of(columns), true_values=["t"], false_values=["f"]),
     )
 
 
@@ -86,7 +87,7 @@ def _from_sqlite(connection: Connection, district_id: str, entity: Entity, dates
     where = " AND ".join([*(f'"{name}" = ?' for name in given), *(["date BETWEEN ? AND ?"] if dates else [])])
     driver: Any = connection.connection.driver_connection
     cursor = driver.execute(f'SELECT {told}, active FROM "{entity.table}" WHERE {where}', (*given.values(), *(dates or ())))
-    schema = _schema(columns)
+    schema = schema_of(columns)
     with _uncollected():
         return pa.Table.from_batches(_batches(iter(lambda: cursor.fetchmany(_ROWS), []), schema), schema)
 
@@ -109,5 +110,6 @@ def _batches(blocks: Iterator[Sequence[tuple[str | int, ...]]], schema: pa.Schem
         yield pa.record_batch([*(pa.array(column, pa.string()) for column in text), pa.array(map(bool, active), pa.bool_())], schema=schema)
 
 
-def _schema(columns: Sequence[str]) -> pa.Schema:
+def schema_of(columns: Sequence[str]) -> pa.Schema:
+    """The types of such a frame's columns, as Arrow has them."""
     return pa.schema([(name, pa.bool_() if name == "active" else pa.string()) for name in columns])

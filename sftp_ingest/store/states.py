@@ -27,7 +27,8 @@ class State:
     """The state of a district's roster: `run` brought or confirmed it, judging by `rules`; its files were `read_at` last.
 
     `repeatable` says that the same files, by the same rules, would be told in the same words. `touched` tells that somebody else than a run
-    has written to the roster since, and `touches` how often that was ever seen.
+    has written to the roster since, and `touches` how often that was ever seen. `token` is another with every change that a run made, also
+    where runs are numbered anew because the database was put back to what it was.
     """
 
     run: int | None
@@ -36,6 +37,7 @@ class State:
     read_at: datetime | None
     touches: int
     touched: bool = False
+    token: str = ""
 
 
 def of(connection: Connection, district_id: str) -> State:
@@ -44,7 +46,7 @@ def of(connection: Connection, district_id: str) -> State:
     row = connection.execute(select(table).where(table.c.district_id == district_id)).mappings().one_or_none()
     if row is None:  # a district is given one with its own row: somebody has taken it away
         return State(None, "", False, None, 0, True)
-    return State(row["run_id"], row["rules"], row["repeatable"], row["read_at"], row["touches"], row["touches"] != row["touches_known"])
+    return State(row["run_id"], row["rules"], row["repeatable"], row["read_at"], row["touches"], row["touches"] != row["touches_known"], row["token"])
 
 
 def keep(connection: Connection, district_id: str, state: State) -> None:
@@ -54,7 +56,14 @@ def keep(connection: Connection, district_id: str, state: State) -> None:
     """
     table = tables.roster_states
     mine = select(table.c.district_id).where(table.c.district_id == district_id).with_for_update(skip_locked=True)
-    values = {"run_id": state.run, "rules": state.rules, "repeatable": state.repeatable, "read_at": state.read_at, "touches_known": state.touches}
+    values = {
+        "run_id": state.run,
+        "rules": state.rules,
+        "repeatable": state.repeatable,
+        "read_at": state.read_at,
+        "touches_known": state.touches,
+        "token": state.token,
+    }
     connection.execute(update(table).where(table.c.district_id.in_(mine.scalar_subquery())).values(values))
 
 

@@ -216,6 +216,7 @@ roster_states = Table(
     Column("read_at", UtcTimestamp),
     Column("touches", Integer, nullable=False),
     Column("touches_known", Integer, nullable=False),
+    Column("token", Text, nullable=False, server_default=""),
     ForeignKeyConstraint(["district_id", "run_id"], ["sync_runs.district_id", "sync_runs.id"]),
 )
 

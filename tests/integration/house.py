@@ -12,12 +12,16 @@ from sqlalchemy import Engine, func, select
 from sftp_ingest import runner
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.intake import inbox
-from sftp_ingest.model import Delivery, Outcome
-from sftp_ingest.store import database, ledger, tables
+from sftp_ingest.model import Delivery, Outcome, Roster
+from sftp_ingest.store import copies, database, ledger, states, tables
+from sftp_ingest.store.rosters import current
 from tests.unit.districts import TOLERANT, Rows, written
 
 NOW = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
 NIGHT = timedelta(days=1)
+
+Records = dict[str, list[tuple[str | bool, ...]]]
+"""Entity → its records with all their values, and whether each is active, in an order of their own."""
 
 
 @dataclass
@@ -56,7 +60,22 @@ class House:
         """See a pending run to its end."""
         claimed = ledger.claim(self.engine, "me", datetime.now(UTC), run=run_id)
         assert claimed is not None
-        return runner.execute(self.config, self.engine, claimed)
+        outcome = runner.execute(self.config, self.engine, claimed)
+        copy = self.copy(claimed.district)
+        assert copy is None or copy == self.roster(claimed.district)
+        return outcome
+
+    def copy(self, district: str = "acme") -> Records | None:
+        """What the copy of the roster says, where the database still knows it."""
+        with database.reading(self.engine) as connection:
+            state = states.of(connection, district)
+        kept = copies.read(self.config.copy_of(district), state.token)
+        return None if kept is None or state.touched else _records(kept.roster)
+
+    def roster(self, district: str = "acme") -> Records:
+        """What the tables say."""
+        with database.reading(self.engine) as connection:
+            return _records(current(connection, district))
 
     def rows(self, district: str = "acme") -> dict[str, int]:
         """How many rows the district has in each table that has any."""
@@ -71,6 +90,10 @@ class House:
                 if count := connection.scalar(query.where(column == district)):
                     found[name] = count
         return found
+
+
+def _records(roster: Roster) -> Records:
+    return {name: sorted(frame.itertuples(index=False, name=None)) for name, frame in roster.entities.items()}
 
 
 def names(folder: Path) -> set[str]:

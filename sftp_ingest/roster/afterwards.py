@@ -1,0 +1,50 @@
+"""The roster as it stands once a change set has been applied to it: what the database would tell, without asking it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
+from sftp_ingest.roster.arrow import TEXT, array_of, is_in, places
+
+
+def roster(now: Roster, change_set: ChangeSet) -> Roster:
+    """`now` with all changes of the set; entities without any are the very same frames. Rows keep their places, new ones follow."""
+    entities = dict(now.entities)
+    for name, held in now.entities.items():
+        changes = change_set.changes.get(name)
+        if changes is not None and len(changes):
+            entities[name] = _entity(ENTITIES[name], held, changes)
+    return Roster(entities)
+
+
+def _entity(entity: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+    columns = {column: array_of(held[column]) for column in entity.columns}
+    wanted = {column: array_of(changes[column]) for column in entity.columns}
+    operation = array_of(changes["operation"])
+    keys = [columns[column] for column in entity.key]
+    place = places([wanted[column] for column in entity.key], keys)
+    leaves = is_in(operation, pa.array(["deactivated"]))
+    active = held["active"].to_numpy(dtype=bool).copy()
+    active[place[leaves]] = False
+    if "from_section_id" in changes.columns:  # places are left before others are taken, for one may be the other
+        moved = pa.array(is_in(operation, pa.array(["moved"])))
+        origin = {**wanted, "section_id": array_of(changes["from_section_id"])}
+        active[places([origin[column].filter(moved) for column in entity.key], keys)] = False
+    new = place < 0
+    rewritten = np.flatnonzero(~leaves & ~new)
+    rewritten = rewritten[np.argsort(place[rewritten])]
+    active[place[rewritten]] = True
+    here = np.zeros(len(held), dtype=bool)
+    here[place[rewritten]] = True
+    mask, values, added = pa.array(here), pa.array(rewritten), pa.array(new)
+    for column, cells in columns.items():
+        becomes = wanted[column].take(values)
+        if column not in entity.key and not becomes.equals(cells.filter(mask)):
+            cells = pc.replace_with_mask(cells, mask, becomes)
+        columns[column] = pa.concat_arrays([cells, wanted[column].filter(added)]) if new.any() else cells
+    frame = pd.DataFrame({column: pd.array(cells, dtype=TEXT) for column, cells in columns.items()}, copy=False)
+    return frame.assign(active=np.concatenate((active, np.ones(int(new.sum()), dtype=bool))))
