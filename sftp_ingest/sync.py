@@ -241,6 +241,7 @@ def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: St
         if planned.flowing is not None:
             with stages.stage("apply"), states.writing(connection):
                 upserter.apply(connection, run.district, run.id, planned.flowing, moment)
+            with stages.stage("changes"):
                 upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=baseline)
                 ledger.save_headers(connection, run.delivery, planned.shapes)
         ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)

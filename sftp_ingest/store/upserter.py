@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from sqlalchemy import Connection, Executable, FromClause, Index, Table, Text, and_, literal, literal_column, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -180,9 +181,14 @@ def _stamped(rows: pa.Table, stamps: Mapping[str, object]) -> pa.Table:
     return rows
 
 
+def _is_blank(cells: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(cells.type) and bool(pc.all(pc.equal(cells, "")).as_py())
+
+
 def _load(connection: Connection, table: str, rows: pa.Table) -> None:
     """Writes all rows, through the driver itself: an absent value, empty text in a frame, is NULL in a table."""
     driver: Any = connection.connection.driver_connection
+    rows = rows.select([name for name in rows.column_names if not _is_blank(rows[name])])  # of 42 columns of a student, a third
     names = ", ".join(f'"{name}"' for name in rows.column_names)
     if connection.dialect.name == "postgresql":
         plain = pa.csv.WriteOptions(include_header=False)
