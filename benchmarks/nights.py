@@ -58,7 +58,7 @@ class Scene:
 def scene(scratch: Path, nights: Path) -> Iterator[Scene]:
     """Make all that, outside any clock."""
     with Databases.open(scratch) as given:
-        with given.fresh(SQLITE) as url, _home(scratch, url) as home:
+        with given.fresh(SQLITE) as url, a_home(scratch, url) as home:
             run(OURS_PYTHON, "ours", "sync", {"SFTP_INGEST_DATABASE_URL": url}, home=str(home), district="bench", folder=str(nights / "night-1"))
             counts = databases.write_our_rows(url, scratch / "our-rows")
         yield Scene(scratch, nights, scratch / "our-rows", counts, given)
@@ -85,7 +85,7 @@ def cases(at: Scene, warm: Path) -> list[Case]:
 
 
 @contextmanager
-def _home(scratch: Path, url: str) -> Iterator[Path]:
+def a_home(scratch: Path, url: str) -> Iterator[Path]:
     """A home of ours with a district in it."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         environment = {"SFTP_INGEST_CONFIG": f"{folder}/sftp-ingest.toml", "SFTP_INGEST_DATABASE_URL": url}
@@ -96,7 +96,7 @@ def _home(scratch: Path, url: str) -> Iterator[Path]:
 
 def _ours(at: Scene, kind: str, course: Course, _: int) -> Mapping[str, Figure]:
     figures = {}
-    with at.given.fresh(kind) as url, _home(at.scratch, url) as home:
+    with at.given.fresh(kind) as url, a_home(at.scratch, url) as home:
         for title, name in course.nights:
             folder = at.nights / name
             environment = {**course.environment, "SFTP_INGEST_DATABASE_URL": url}
@@ -118,7 +118,7 @@ def _floor(at: Scene, kind: str, loader: str, keyed: bool, _: int) -> Mapping[st
 
 
 def _our_rows(at: Scene, kind: str, loader: str, _: int) -> Mapping[str, Figure]:
-    with at.given.fresh(kind) as url, _home(at.scratch, url):
+    with at.given.fresh(kind) as url, a_home(at.scratch, url):
         if kind == SQLITE:
             databases.let_import_in(url)
         figure = run(OURS_PYTHON, "floors", loader, url=url, folder=str(at.our_rows), order=" ".join(at.our_counts))

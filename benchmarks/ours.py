@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +36,38 @@ def sync(home: str, district: str, folder: str) -> Iterator[Told | None]:
     assert closed is not None
     seconds = time.perf_counter() - begun
     yield Told({**closed.seconds, "other": seconds - sum(closed.seconds.values())})
+
+
+def crowd(home: str, folder: str, districts: str, workers: str) -> Iterator[Told | None]:
+    """The same night for many districts at once, by the daemon's own runner, whose processes it is measured with."""
+    from sqlalchemy import func, select
+
+    from sftp_ingest import config, runner
+    from sftp_ingest.intake import inbox
+    from sftp_ingest.logs import set_up_logging
+    from sftp_ingest.store import database, ledger, tables
+
+    settings = config.load(Path(home) / "sftp-ingest.toml")
+    set_up_logging(settings.log_format, quiet=True)
+    engine = database.open_engine(settings.database_url)
+    database.check(engine)
+    for number in range(int(districts)):
+        name, now = f"d{number}", datetime.now(UTC)
+        if ledger.district(engine, name) is None:
+            ledger.add_district(engine, name, name, now)
+            (settings.homes / name).mkdir(parents=True)
+        ledger.record(engine, inbox.copy_in(Path(folder), settings.deliveries, name, now), now)
+    working = runner.Runner(replace(settings, runs=replace(settings.runs, workers=int(workers))), engine)
+    yield None
+    working.start()
+    open_runs = select(func.count()).where(tables.sync_runs.c.state != "closed")
+    with engine.connect() as connection:
+        while connection.scalar(open_runs):
+            connection.rollback()
+            time.sleep(0.05)
+        if lost := connection.scalar(select(func.count()).where(tables.sync_runs.c.outcome != "successful")):
+            raise SystemExit(f"{lost} runs did not come to a good end")
+    yield Told()
 
 
 def read(folder: str, warm: str) -> Iterator[Told | None]:
@@ -96,4 +129,4 @@ def plain_pandera(folder: str, warm: str) -> Iterator[Told | None]:
 
 
 if __name__ == "__main__":
-    be_one({"sync": sync, "read": read, "plain pandera": plain_pandera})
+    be_one({"sync": sync, "crowd": crowd, "read": read, "plain pandera": plain_pandera})
