@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places, side_by_side
 
 Positions = npt.NDArray[np.int64]
 
@@ -65,15 +65,15 @@ def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], cover
     Entities that `wanted` does not have are left alone, and so are records of a source that is not `covered` tonight, where an entity
     says what is. The order of rows means nothing, neither here nor there.
     """
-    sides = {name: _side(entity, now, wanted.entities[name]) for name, entity in ENTITIES.items() if name in wanted.entities}
+    told = [entity for name, entity in ENTITIES.items() if name in wanted.entities]
+    sides = dict(zip((each.name for each in told), side_by_side(lambda each: _side(each, now, wanted.entities[each.name]), told), strict=True))
     for name, sources in covered.items():
         _keep_uncovered(sides, name, sources)
     findings = [found for name, side in sides.items() for found in _keep_seen(side, seen.get(name))]
     _end_memberships(sides)
     findings += _keep_parents(sides, now)
-    changes, before = {}, {}
-    for name, side in sides.items():
-        changes[name], before[name] = _changes(side)
+    compared = dict(zip(sides, side_by_side(_changes, sides.values()), strict=True))
+    changes, before = ({name: pair[at] for name, pair in compared.items()} for at in (0, 1))
     if "enrollments" in sides:
         changes["enrollments"], before["enrollments"] = _pair_moves(changes["enrollments"], before["enrollments"], sides)
     return ChangeSet(
