@@ -1,0 +1,63 @@
+"""What stands once a change set is applied, told by columns, is what the plainest means tell; and keys are found where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import hypothesis.strategies as st
+import pyarrow as pa
+from hypothesis import given, settings
+
+from sftp_ingest.model import Roster
+from sftp_ingest.roster import afterwards
+from sftp_ingest.roster.arrow import places
+from sftp_ingest.sync import empty_roster
+from tests.unit.districts import Files, applied, planned, small
+from tests.unit.test_laws import QUICK, districts
+
+KEYS = st.lists(st.tuples(st.text("ab:1", max_size=3), st.text("ab:1", max_size=3)), unique=True, max_size=120)
+
+
+def everything(roster: Roster) -> dict[str, list[tuple[object, ...]]]:
+    """All records, with whether they are active, in an order of their own; without attendance, which no roster is compared with as a whole."""
+    return {name: sorted(frame.itertuples(index=False, name=None)) for name, frame in roster.entities.items() if name != "attendance"}
+
+
+@settings(QUICK, max_examples=40)
+@given(st.lists(districts(), min_size=2, max_size=4))
+def test_night_for_night_the_roster_is_what_was_applied(nights: list[Files]) -> None:
+    plain, quick = empty_roster(), empty_roster()
+    for files in nights:
+        with TemporaryDirectory() as folder:
+            made = planned(Path(folder), files, plain)
+        assert made.flowing is not None
+        plain, quick = applied(plain, made), afterwards.roster(quick, made.flowing)
+        assert everything(quick) == everything(plain)
+
+
+def test_entities_without_a_change_are_the_very_same_frames(tmp_path: Path) -> None:
+    first = planned(tmp_path / "first", small())
+    assert first.flowing is not None
+    now = afterwards.roster(empty_roster(), first.flowing)
+    files = small()
+    files["students"][0]["Last_name"] = "Other"
+    second = planned(tmp_path / "second", files, now)
+    assert second.flowing is not None
+    after = afterwards.roster(now, second.flowing)
+    assert [name for name in now.entities if after.entities[name] is not now.entities[name]] == ["students"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(KEYS, KEYS)
+def test_a_key_of_two_parts_is_found_where_it_stands_and_nowhere_else(keys: list[tuple[str, str]], among: list[tuple[str, str]]) -> None:
+    def parts(rows: list[tuple[str, str]]) -> list[pa.Array]:
+        return [pa.array([row[at] for row in rows], pa.string()) for at in (0, 1)]
+
+    def single(rows: list[tuple[str, str]]) -> list[pa.Array]:
+        return [pa.array([f"{len(row[0])}:{row[0]}{row[1]}" for row in rows], pa.string())]
+
+    wanted = [among.index(key) if key in among else -1 for key in keys]
+    assert places(parts(keys), parts(among)).tolist() == wanted
+    assert places(parts(keys[:2]), parts(among)).tolist() == wanted[:2]
+    assert places(single(keys), single(among)).tolist() == wanted
