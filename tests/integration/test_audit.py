@@ -31,7 +31,7 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(config: Config, 
                 await sftp.remove("students.csv")
             cut = await connecting(listener, **by_password(PASSWORD))
             cut.abort()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             stays = await connecting(listener)
         await stays.wait_closed()
 
@@ -66,7 +66,7 @@ def test_a_silent_session_is_on_record_as_idle(config: Config) -> None:
         async with listening(replace(config, server=replace(config.server, idle_seconds=0.1))) as listener:
             connection = await connecting(listener)
             await connection.wait_closed()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
 
     asyncio.run(go())
     assert [each["ending"] for each in audit.sessions(config.sessions, "springfield", today().date())] == ["idle"]

@@ -269,7 +269,7 @@ def test_a_session_that_asks_for_nothing_whole_is_ended(config: Config, home: Pa
             await client.open(b"students.csv")
             await manner(client)
             await until(connection.is_closed)
-            await until(lambda: not listener.sessions and not parts(home))
+            await until(lambda: not listener.guests and not parts(home))
 
     asyncio.run(go())
 
@@ -283,7 +283,7 @@ def test_a_stranger_that_is_slow_at_any_stage_is_sent_away(config: Config, greet
             async with asyncio.timeout(10):
                 while await reader.read(4096):
                     pass
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             writer.close()
 
     asyncio.run(go())

@@ -22,6 +22,7 @@ from sftp_ingest.model import Account
 from tests.integration.port import (
     BIG,
     KEY,
+    LOGGING,
     PASSWORD,
     SFTP,
     STRANGER,
@@ -251,7 +252,7 @@ def test_the_accounts_of_a_district_share_its_networks_and_its_sessions(config: 
             second = await connecting(listener, "springfield-sis", client_keys=[FURTHER_KEY])
             await second.wait_closed()
             first.close()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             assert await gets_in(listener, FURTHER_KEY, "springfield-sis")
 
     asyncio.run(go())
@@ -297,7 +298,7 @@ def test_a_district_may_have_an_authority_of_its_own(config: Config) -> None:
 def test_an_authority_that_is_no_key_stops_the_start(config: Config) -> None:
     async def go() -> None:
         with pytest.raises(ConfigError, match=r"^server\.user_authorities: "):
-            await server.listen(serving(config, user_authorities=("nonsense",)), Districts().lookup, lambda _: None)
+            await server.listen(serving(config, user_authorities=("nonsense",)), Districts().lookup, lambda _: None, LOGGING)
 
     asyncio.run(go())
 
@@ -365,7 +366,7 @@ def test_knocking_without_logging_in_counts_too(config: Config) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
                 writer.write(b"GET / HTTP/1.1\r\n\r\n")
                 writer.close()
-                await until(lambda: not listener.sessions)
+                await until(lambda: not listener.guests)
             with pytest.raises((asyncssh.ConnectionLost, OSError)):
                 await connecting(listener)
 
@@ -382,7 +383,7 @@ def test_a_district_has_only_so_many_sessions(config: Config) -> None:
             assert [each["reason"] for each in logs if each["event"] == "session_refused"] == ["sessions_per_district"]
             other = await connecting(listener, "shelbyville", **by_password(PASSWORD))
             first.close()
-            await until(lambda: len(listener.sessions) == 2)
+            await until(lambda: len(listener.guests) == 2)
             assert await gets_in(listener, KEY)
             for each in (second, other):
                 each.close()
@@ -397,7 +398,7 @@ def test_an_address_has_only_so_many_connections(config: Config) -> None:
             with pytest.raises((asyncssh.ConnectionLost, OSError)):
                 await connecting(listener)
             first.close()
-            await until(lambda: len(listener.sessions) == 1)
+            await until(lambda: len(listener.guests) == 1)
             assert await gets_in(listener, KEY)
             second.close()
 
@@ -415,7 +416,7 @@ def test_a_crowd_of_strangers_is_not_let_in_and_harms_nobody_who_is(config: Conf
                     await file.write(BIG)
                 for _, writer in strangers:
                     writer.close()
-                await until(lambda: len(listener.sessions) == 1)
+                await until(lambda: len(listener.guests) == 1)
             assert await gets_in(listener, KEY)
         assert (home / "students.csv").read_bytes() == BIG
 
@@ -432,7 +433,7 @@ def test_a_flood_of_wrong_passwords_keeps_nobody_with_a_key_waiting_behind_it(co
                 await connecting(listener, **by_password("wrong"))
 
             guesses = [asyncio.create_task(guess()) for _ in range(30)]
-            await until(lambda: len(listener.sessions) == 30)
+            await until(lambda: len(listener.guests) == 30)
             assert await gets_in(listener, KEY)
             assert sum(each.done() for each in guesses) < 30
             assert all(isinstance(each, asyncssh.PermissionDenied) for each in await asyncio.gather(*guesses, return_exceptions=True))

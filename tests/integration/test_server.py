@@ -25,6 +25,7 @@ from sftp_ingest.intake.inbox import PART_PREFIX
 from tests.integration.port import (
     BIG,
     KEY,
+    LOGGING,
     PASSWORD,
     SFTP,
     STRANGER,
@@ -530,7 +531,6 @@ def test_a_file_open_for_reading_cannot_be_written(config: Config, home: Path) -
 
 @contextmanager
 def small_disk(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(home)], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("a small tmpfs cannot be mounted here")
@@ -553,18 +553,18 @@ def small_files(home: Path) -> Iterator[None]:
 @pytest.mark.parametrize("shortage", [small_disk, small_files])
 def test_a_full_disk_fails_the_close_and_leaves_no_file(config: Config, home: Path, shortage: Callable[..., object]) -> None:
     async def act(sftp: asyncssh.SFTPClient) -> None:
-        file = await sftp.open("students.csv", "wb")
-        with pytest.raises(asyncssh.SFTPError):
-            await file.write(BIG)
-        with pytest.raises(asyncssh.SFTPError):
-            await file.close()
-        assert files(home) == []
-        async with sftp.open("students.csv", "wb") as again:
-            await again.write(b"small")
-        assert files(home) == ["students.csv"]
+        with shortage(home):
+            file = await sftp.open("students.csv", "wb")
+            with pytest.raises(asyncssh.SFTPError):
+                await file.write(BIG)
+            with pytest.raises(asyncssh.SFTPError):
+                await file.close()
+            assert files(home) == []
+            async with sftp.open("students.csv", "wb") as again:
+                await again.write(b"small")
+            assert files(home) == ["students.csv"]
 
-    with shortage(home):
-        with_client(config, act)
+    with_client(config, act)
 
 
 # ---------------------------------------------------------------- names
@@ -675,7 +675,7 @@ def test_openssh_killed_in_the_middle_leaves_no_half_file(config: Config, home: 
 
 def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(config: Config, home: Path) -> None:
     async def go() -> None:
-        listener = await server.listen(config, Districts().lookup, lambda _: None)
+        listener = await server.listen(config, Districts().lookup, lambda _: None, LOGGING)
         connection = await connecting(listener)
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
@@ -697,7 +697,7 @@ def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(config: Config, 
 
 def test_draining_cuts_off_what_takes_longer_than_the_grace(config: Config, home: Path) -> None:
     async def go() -> None:
-        listener = await server.listen(config, Districts().lookup, lambda _: None)
+        listener = await server.listen(config, Districts().lookup, lambda _: None, LOGGING)
         connection = await connecting(listener)
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
@@ -745,9 +745,9 @@ def test_a_server_that_cannot_start_names_the_key(config: Config) -> None:
         async with listening(config) as listener:
             taken = replace(config, server=replace(config.server, port=listener.port))
             with pytest.raises(ConfigError, match=r"server\.port"):
-                await server.listen(taken, Districts().lookup, lambda _: None)
+                await server.listen(taken, Districts().lookup, lambda _: None, LOGGING)
         config.host_keys[0].unlink()
         with pytest.raises(ConfigError, match=r"^server\.host_key: "):
-            await server.listen(config, Districts().lookup, lambda _: None)
+            await server.listen(config, Districts().lookup, lambda _: None, LOGGING)
 
     asyncio.run(go())
