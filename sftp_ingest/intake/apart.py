@@ -20,7 +20,7 @@ from sftp_ingest.intake.audit import Audit
 from sftp_ingest.intake.tally import Tally
 from sftp_ingest.intake.wire import ALIVE, DRAIN, LONGEST_LINE, FarPorter, heard
 
-ALIVE_SECONDS = 5.0
+ALIVE_SECONDS = 1.0
 
 log = structlog.get_logger()
 

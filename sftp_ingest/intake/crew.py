@@ -48,10 +48,14 @@ class Member:
             self.process.kill()
 
     async def ended(self) -> int:
-        """Its exit code, once it is no more."""
+        """Its exit code, once it is no more; of one that is on its way out, shortly."""
         self.writer.close()
         self.door.close()
-        return await self.process.wait()
+        try:
+            return await asyncio.wait_for(self.process.wait(), CLOSING_SECONDS)
+        except TimeoutError:
+            self.kill()
+            return await self.process.wait()
 
 
 class Crew:
@@ -152,7 +156,6 @@ class Crew:
     async def _take_leave(self, member: Member) -> None:
         """Gives back what was counted for the acceptor's guests; where it did not end of its own accord, its uploads were cut off."""
         self._members.remove(member)
-        member.kill()
         code = await member.ended()
         for guest in member.guests:
             self._porter.left(guest)
