@@ -65,7 +65,7 @@ class Crew:
         self._config = config
         self._porter = porter
         self._letter = pickle.dumps((replace(config, database_url="", districts=dict(config.districts)), prepare))
-        self._members: list[Member] = []
+        self.members: list[Member] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._watching: asyncio.Task[None] | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -81,7 +81,7 @@ class Crew:
         """Has a guest of the porter's served, who comes from the address `peer`."""
         with client:
             try:
-                member = min(self._members, key=lambda each: len(each.guests))
+                member = min(self.members, key=lambda each: len(each.guests))
                 socket.send_fds(member.door, [json.dumps([guest, peer]).encode()], [client.fileno()])
                 member.guests.add(guest)
             except (OSError, ValueError):  # it is dying, or there is none just now
@@ -90,17 +90,17 @@ class Crew:
 
     async def renew(self) -> None:
         """Has all offer the host keys that lie in their files now."""
-        for each in self._members:
+        for each in self.members:
             each.writer.write(said(0, RENEW))
 
     async def drain(self, grace: float) -> None:
         """As an acceptor's: all wait until no upload is open or `grace` seconds have passed, then end their sessions, and themselves."""
         self._grace = grace
-        for each in self._members:
+        for each in self.members:
             each.writer.write(said(0, DRAIN, grace))
         if self._keeping:
             await asyncio.wait(self._keeping, timeout=grace + 3 * CLOSING_SECONDS)
-        for each in self._members:
+        for each in self.members:
             each.kill()
         if self._watching:
             self._watching.cancel()
@@ -124,7 +124,7 @@ class Crew:
         letters.close()
         if not await member.reader.readline():
             raise ConfigError(f"server.acceptors: an acceptor ended with {await member.ended()} before it served anybody")
-        self._members.append(member)
+        self.members.append(member)
         if self._grace is not None:
             member.writer.write(said(0, DRAIN, 0.0))
         return member
@@ -155,7 +155,7 @@ class Crew:
 
     async def _take_leave(self, member: Member) -> None:
         """Gives back what was counted for the acceptor's guests; where it did not end of its own accord, its uploads were cut off."""
-        self._members.remove(member)
+        self.members.remove(member)
         code = await member.ended()
         for guest in member.guests:
             self._porter.left(guest)
@@ -176,7 +176,7 @@ class Crew:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            for each in self._members:
+            for each in self.members:
                 each.silent += 1
                 if each.silent > WATCHES:
                     log.error("acceptor_silent", pid=each.process.pid)

@@ -48,9 +48,9 @@ from tests.integration.port import (
 
 
 @pytest.mark.parametrize("how", [{}, by_password(PASSWORD), {**by_password(PASSWORD), "preferred_auth": "keyboard-interactive"}])
-def test_a_district_logs_in_with_its_key_or_its_password(config: Config, home: Path, how: dict[str, object]) -> None:
+def test_a_district_logs_in_with_its_key_or_its_password(crewed: Config, home: Path, how: dict[str, object]) -> None:
     async def go() -> None:
-        async with listening(config) as listener, await connecting(listener, **how) as connection, connection.start_sftp_client() as sftp:
+        async with listening(crewed) as listener, await connecting(listener, **how) as connection, connection.start_sftp_client() as sftp:
             assert await sftp.realpath(".") == "/"
             assert sorted(await sftp.listdir("/")) == [".", "..", "preview", "reports"]
         assert home.stat().st_mode & 0o777 == 0o700
@@ -118,7 +118,7 @@ def test_an_unknown_name_costs_the_same_work_as_a_known_one(config: Config, monk
     assert known == unknown
 
 
-def test_guessing_passwords_ends_the_connection(config: Config) -> None:
+def test_guessing_passwords_ends_the_connection(crewed: Config) -> None:
     class Guesser(asyncssh.SSHClient):
         guesses = 0
 
@@ -127,7 +127,7 @@ def test_guessing_passwords_ends_the_connection(config: Config) -> None:
             return f"guess {self.guesses}"
 
     async def go() -> None:
-        async with listening(config) as listener:
+        async with listening(crewed) as listener:
             guesser = Guesser()
             with pytest.raises(asyncssh.PermissionDenied, match="Too many wrong passwords"):
                 await connecting(listener, client_factory=lambda: guesser, client_keys=None, preferred_auth="password")
@@ -648,14 +648,14 @@ def test_openssh_puts_resumes_lists_renames_and_gets(config: Config, home: Path,
 
 
 @needs_openssh
-def test_openssh_killed_in_the_middle_leaves_no_half_file(config: Config, home: Path, tmp_path: Path) -> None:
+def test_openssh_killed_in_the_middle_leaves_no_half_file(crewed: Config, home: Path, tmp_path: Path) -> None:
     key, sent = tmp_path / "key", tmp_path / "students.csv"
     KEY.write_private_key(key)
     key.chmod(0o600)
     sent.write_bytes(BIG * 8)
 
     async def go() -> None:
-        async with listening(config) as listener:
+        async with listening(crewed) as listener:
             command = [str(SFTP), "-F", "none", "-b", "-", "-l", "4096", "-P", str(listener.port), "-i", str(key), "-o", "StrictHostKeyChecking=no"]
             command += ["-o", "UserKnownHostsFile=/dev/null", "-o", "IdentityAgent=none", "springfield@127.0.0.1"]
             client = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-3, stderr=-3, start_new_session=True)
@@ -673,9 +673,9 @@ def test_openssh_killed_in_the_middle_leaves_no_half_file(config: Config, home: 
 # ---------------------------------------------------------------- beginning and end
 
 
-def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(config: Config, home: Path) -> None:
+def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        listener = await server.listen(config, Districts().lookup, lambda _: None, LOGGING)
+        listener = await server.listen(crewed, Districts().lookup, lambda _: None, LOGGING)
         connection = await connecting(listener)
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
@@ -695,9 +695,9 @@ def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(config: Config, 
     asyncio.run(go())
 
 
-def test_draining_cuts_off_what_takes_longer_than_the_grace(config: Config, home: Path) -> None:
+def test_draining_cuts_off_what_takes_longer_than_the_grace(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        listener = await server.listen(config, Districts().lookup, lambda _: None, LOGGING)
+        listener = await server.listen(crewed, Districts().lookup, lambda _: None, LOGGING)
         connection = await connecting(listener)
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
