@@ -161,7 +161,10 @@ class Crew:
             self._porter.left(guest)
         if code:
             log.error("acceptor_died", pid=member.process.pid, code=code, sessions=len(member.guests))
-            await asyncio.to_thread(tidy_parts, self._config.homes, member.process.pid)
+            try:
+                await asyncio.to_thread(tidy_parts, self._config.homes, member.process.pid)
+            except OSError as fault:  # the next start tidies again
+                log.error("parts_not_tidied", fault=fault.strerror)
             self._porter.measure_anew()
 
     async def _successor(self) -> Member | None:

@@ -21,7 +21,7 @@ STEP_BYTES = 16 << 20
 MEASURED_SECONDS = 30
 TOLD_SECONDS = 3600
 
-_FILES, _BYTES, _MEASURED, *_ = range(8)  # the columns of a home's row; the times are 0 for never, else of the monotonic clock
+_FILES, _BYTES, _MEASURED = range(3)  # the columns of a home's row; a time is one of the monotonic clock, or 0 for never
 _TOLD = {"file_bytes": 3, "gap": 4, "home_bytes": 5, "home_files": 6, "reserve_bytes": 7}
 
 log = structlog.get_logger()

@@ -39,9 +39,11 @@ class Upload(io.FileIO):
         name = f"{_parts_of(os.getpid())}{secrets.token_hex(4)}"
         named = f"{name}-{target}"
         self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
+        self.target = target
         self._folder = os.dup(folder)
         part = named if self.resumable else name
         try:
+            self._before = self._standing()
             if resumed:
                 os.rename(cut(target), part, src_dir_fd=folder, dst_dir_fd=folder)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_CREAT | os.O_EXCL)
@@ -49,9 +51,7 @@ class Upload(io.FileIO):
         except OSError:
             os.close(self._folder)
             raise
-        self.target = target
         self.size = os.fstat(self.fileno()).st_size
-        self._before = self._standing()
         self._whole = self.size  # so far without a gap, and in order
         self._room = room
         self._append = append
@@ -117,8 +117,8 @@ class Upload(io.FileIO):
                 os.unlink(self.part, dir_fd=self._folder)
             else:
                 os.replace(self.part, self.target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            drop_cut(self._folder, self.target, self._room)  # of another upload, in whichever process: what is whole is not gone on with
             os.fsync(self._folder)
-            drop_cut(self._folder, self.target, self._room)  # of another upload, in another process too: what is whole is not gone on with
         except OSError:
             self.discard()
             raise
@@ -129,8 +129,8 @@ class Upload(io.FileIO):
 
     def give_up(self) -> bool:
         """Keeps what came in one piece for the client to go on with, whether or not that is anything; otherwise leaves nothing behind."""
-        if self.resumable and self._whole and not self._fault and self._standing() in (self._before, None):
-            with suppress(OSError):
+        with suppress(OSError):
+            if self.resumable and self._whole and not self._fault and self._standing() in (self._before, None):
                 if self.size > self._whole:
                     super().truncate(self._whole)
                     self._room.gone(self.size - self._whole)
@@ -218,14 +218,15 @@ def tidy_parts(homes: Path, process: int | None = None) -> None:
     begin = PART_PREFIX if process is None else _parts_of(process)
     for folder, _, names in os.walk(homes):  # does not walk into links
         parts = [Path(folder) / name for name in names if name.startswith(begin)]
-        for part in sorted(parts, key=lambda each: each.lstat().st_mtime_ns):  # the last one stays
-            named = _RESUMABLE.fullmatch(part.name)
-            if not named or not part.lstat().st_size or _later(part.with_name(named[1]), part):
-                part.unlink()
-                continue
-            with part.open("r+b") as file:  # what was written out of order may have left a hole
-                file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))
-            part.rename(part.with_name(cut(named[1])))
+        with suppress(FileNotFoundError):  # the folder was renamed just now, by a client of another process
+            for part in sorted(parts, key=lambda each: each.lstat().st_mtime_ns):  # the last one stays
+                named = _RESUMABLE.fullmatch(part.name)
+                if not named or not part.lstat().st_size or _later(part.with_name(named[1]), part):
+                    part.unlink()
+                    continue
+                with part.open("r+b") as file:  # what was written out of order may have left a hole
+                    file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))
+                part.rename(part.with_name(cut(named[1])))
 
 
 def remove_cut(homes: Path) -> None:
