@@ -80,13 +80,13 @@ class Crew:
     async def take(self, client: socket.socket, guest: int, peer: str) -> None:
         """Has a guest of the porter's served, who comes from the address `peer`."""
         with client:
-            try:
-                member = min(self.members, key=lambda each: len(each.guests))
-                socket.send_fds(member.door, [json.dumps([guest, peer]).encode()], [client.fileno()])
-                member.guests.add(guest)
-            except (OSError, ValueError):  # it is dying, or there is none just now
-                log.warning("guest_not_served", peer=peer)
-                self._porter.left(guest)
+            for member in sorted(self.members, key=lambda each: len(each.guests)):
+                with suppress(OSError):  # it is dying, or hangs: the next one may do
+                    socket.send_fds(member.door, [json.dumps([guest, peer]).encode()], [client.fileno()])
+                    member.guests.add(guest)
+                    return
+        log.warning("guest_not_served", peer=peer)
+        self._porter.left(guest)
 
     async def renew(self) -> None:
         """Has all offer the host keys that lie in their files now."""
@@ -119,9 +119,9 @@ class Crew:
                 door.close()
                 raise ConfigError(f"server.acceptors: an acceptor cannot be started: {fault.strerror}") from fault
         member = Member(process, *await asyncio.open_unix_connection(sock=wire, limit=LONGEST_LINE), door)
-        letters = cast(asyncio.StreamWriter, process.stdin)
-        letters.write(self._letter)
-        letters.close()
+        box = cast(asyncio.StreamWriter, process.stdin)
+        box.write(self._letter)
+        box.close()
         if not await member.reader.readline():
             raise ConfigError(f"server.acceptors: an acceptor ended with {await member.ended()} before it served anybody")
         self.members.append(member)
