@@ -97,7 +97,7 @@ class Connection(asyncssh.SSHServerConnection):
         return not signature.startswith((b"\0\0\0\7ssh-rsa", b"\0\0\0\7ssh-dss")) and await super().validate_public_key(username, key_data, msg, signature)
 
     async def send_userauth_success(self) -> None:
-        """As asyncssh does it, in its own time."""
+        """As asyncssh does it, once that was awaited; a client who asks to be let in by another name meanwhile has this cancelled."""
         await self.on_proof()
         await super().send_userauth_success()
 
