@@ -21,7 +21,7 @@ DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
 MOST_PORT = 65535
 MOST_NIGHTS = 36_500
 AT_LEAST_ONE = (
-    *("workers", "attempts", "_nights", "ban_score"),
+    *("workers", "attempts", "acceptors", "_nights", "ban_score"),
     *("sessions_per_district", "sessions_per_address", "handles_per_session", "home_files"),
 )
 FORMATS = ("auto", "clever", "oneroster")
@@ -35,6 +35,7 @@ class Server:
 
     host: str = "0.0.0.0"  # noqa: S104 -- a server for districts is meant to be reached
     port: int = 2222
+    acceptors: int = 1
     host_key: tuple[str, ...] = ("host_key", "host_key_rsa")
     post_quantum_only: bool = False
     older_clients: bool = False
@@ -239,13 +240,7 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
-        least = (
-            1
-            if key.endswith(
-                ("workers", "attempts", "_nights", "ban_score", "handles_per_session", "home_files", "sessions_per_district", "sessions_per_address")
-            )
-            else 0
-        )
+        least = 1 if key.endswith(AT_LEAST_ONE) else 0
         if value < least:
             raise ConfigError(f"{key} must not be below {least}")
         if key.endswith("_nights") and value > MOST_NIGHTS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 
 import sdnotify
 import structlog
@@ -14,6 +15,7 @@ from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, IngestError
 from sftp_ingest.intake import server
 from sftp_ingest.intake.watcher import Doorbell
+from sftp_ingest.logs import set_up_logging
 from sftp_ingest.runner import Runner
 from sftp_ingest.store import database, ledger
 from sftp_ingest.sweeps import Sweeps
@@ -47,7 +49,7 @@ async def _serve(config: Config, engine: Engine) -> None:
     doorbell.start()
     await asyncio.to_thread(runner.start)
     await asyncio.to_thread(sweeps.start)
-    listener = await server.listen(config, lambda name: ledger.account(engine, name), sweeps.ring)
+    listener = await server.listen(config, lambda name: ledger.account(engine, name), sweeps.ring, partial(set_up_logging, config.log_format))
     log.info("listening", host=config.server.host, port=listener.port)
     systemd.notify("READY=1")
     parts: dict[str, Doorbell | Runner | Sweeps] = {"doorbell": doorbell, "runner": runner, "sweeps": sweeps}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import asyncssh
@@ -49,10 +49,16 @@ HomeOf = Callable[[SSHChannel[bytes]], asyncssh.SFTPServer]
 
 
 class Connection(asyncssh.SSHServerConnection):
-    """A connection from the address `peer`, which nothing is read from while its client does not read."""
+    """A guest's connection from the address `peer`, which nothing is read from while its client does not read.
 
-    def __init__(self, options: asyncssh.SSHServerConnectionOptions, peer: str) -> None:
+    `on_proof` is called, and awaited, when a key or a password was good, before the client hears of it.
+    """
+
+    on_proof: Callable[[], Awaitable[None]]
+
+    def __init__(self, options: asyncssh.SSHServerConnectionOptions, guest: int, peer: str) -> None:
         super().__init__(asyncio.get_running_loop(), options)
+        self.guest = guest
         self.peer = peer
         self.host_key_algorithm = ""
 
@@ -89,6 +95,11 @@ class Connection(asyncssh.SSHServerConnection):
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """As asyncssh does it, without the signatures that rest on SHA-1."""
         return not signature.startswith((b"\0\0\0\7ssh-rsa", b"\0\0\0\7ssh-dss")) and await super().validate_public_key(username, key_data, msg, signature)
+
+    async def send_userauth_success(self) -> None:
+        """As asyncssh does it, once that was awaited; a client who asks to be let in by another name meanwhile has this cancelled."""
+        await self.on_proof()
+        await super().send_userauth_success()
 
 
 class Channel(asyncssh.SSHServerChannel[bytes]):

@@ -367,7 +367,7 @@ class Home(asyncssh.SFTPServer):
         return {"district": self._session.district, "account": self._session.account}
 
     def _tell(self) -> None:
-        self._session.hall.on_activity(self._session.district)
+        self._session.hall.porter.active(self._session.district)
 
 
 def _upload(file_obj: object) -> Upload:

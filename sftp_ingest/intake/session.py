@@ -20,16 +20,14 @@ from sftp_ingest.config import Config
 from sftp_ingest.errors import IngestError
 from sftp_ingest.intake.audit import Audit
 from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Subsystem
-from sftp_ingest.intake.defender import Defender, networks, within
+from sftp_ingest.intake.defender import networks, within
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
 from sftp_ingest.intake.keys import Admission
-from sftp_ingest.intake.passwords import Passwords
+from sftp_ingest.intake.porter import Porter
 from sftp_ingest.intake.room import Room
 from sftp_ingest.intake.upload import Uploads
+from sftp_ingest.intake.wire import FarPorter
 from sftp_ingest.model import Account
-
-Lookup = Callable[[str], Account | None]
-"""The account of a log-in name, or None; called in a thread, so it may block."""
 
 PASSWORD_TRIES = 6
 UNKNOWN = "(unknown)"
@@ -44,21 +42,15 @@ def sessions_lock(config: Config, district: str) -> Path:
 
 @dataclass
 class Hall:
-    """What all connections of one server share.
-
-    `on_activity` is called in the event loop with the district's id whenever a session begins, ends, or touches a file.
-    """
+    """What all connections of one process share."""
 
     config: Config
-    lookup: Lookup
-    on_activity: Callable[[str], None]
+    porter: Porter | FarPorter
     home_of: Callable[[Session, SSHChannel[bytes]], asyncssh.SFTPServer]
-    defender: Defender
     audit: Audit
-    passwords: Passwords = field(default_factory=Passwords)
     uploads: Uploads = field(default_factory=Uploads)
     sessions: set[Session] = field(default_factory=set)
-    rooms: dict[str, Room] = field(default_factory=dict)
+    rooms: dict[int, Room] = field(default_factory=dict)
 
 
 class Session(asyncssh.SSHServer):
@@ -82,6 +74,7 @@ class Session(asyncssh.SSHServer):
         self._files = self._bytes = 0
         self.ending = ""  # why we ended it
         self._wrong = 0
+        self._row: int | None = None  # of the home's numbers, where there is room for a session
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
         self._presence: IO[str] | None = None
@@ -90,13 +83,14 @@ class Session(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Someone is at the door."""
         self.connection = cast(Connection, conn)
+        self.connection.on_proof = self._ask_for_admission
         self.peer = self.connection.peer
         self.hall.sessions.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its open uploads go with it, see `Home.close`."""
         self.hall.sessions.discard(self)
-        self.hall.defender.left(self.peer, stranger=not self.district)
+        self.hall.porter.left(self.connection.guest, not self._wrong and not self._proven)
         if self._watch:
             self._watch.cancel()
         if self._presence:
@@ -106,12 +100,10 @@ class Session(asyncssh.SSHServer):
             seconds = round(self._loop.time() - self._opened, 1)
             log.info("session_closed", district=self.district, account=self.account, peer=self.peer, ending=ending, files=self._files)
             self.hall.audit.tell(self.district, "closed", self._id, ending=ending, seconds=seconds, received=self._files, received_bytes=self._bytes)
-            self.hall.on_activity(self.district)
+            self.hall.porter.active(self.district)
             return
-        if not self._wrong and not self._proven:
-            self.hall.defender.offended(self.peer)
         if self._name:  # the name given may be a password typed into the wrong field
-            self.hall.audit.refuse("login")
+            self.hall.porter.refused("login")
             elsewhere = {"reason": "network"} if self._asking and not self._candidate else {}
             district, account = (self._asking.district, self._asking.name) if self._asking else (UNKNOWN, UNKNOWN)
             log.warning("login_refused", district=district, account=account, peer=self.peer, **elsewhere)
@@ -119,7 +111,7 @@ class Session(asyncssh.SSHServer):
     async def begin_auth(self, username: str) -> bool:
         """Looks the name up; known or not, it is asked for a key or a password."""
         try:
-            asking = await asyncio.to_thread(self.hall.lookup, username)
+            asking = await self.hall.porter.account(username)
         except IngestError as fault:
             log.error("lookup_failed", fault=str(fault))
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
@@ -140,12 +132,11 @@ class Session(asyncssh.SSHServer):
     async def validate_password(self, username: str, password: str) -> bool:
         """Whether the password is the account's. Ends the connection after too many wrong ones, of its own or of its address."""
         account = self._candidate if username == self._name else None
-        met = await self.hall.passwords.verified(account.password_hash if account else "", password, self.peer)
+        met = await self.hall.porter.verified(account.password_hash if account else "", password, self.peer)
         self._prove(account, "password")
         if not met:
             self._wrong += 1
-            self.hall.defender.offended(self.peer)
-            if self._wrong >= PASSWORD_TRIES or self.hall.defender.banned(self.peer):
+            if await self.hall.porter.offended(self.peer) or self._wrong >= PASSWORD_TRIES:
                 raise asyncssh.PermissionDenied("Too many wrong passwords")
         return met
 
@@ -153,8 +144,7 @@ class Session(asyncssh.SSHServer):
         """Opens the home of the account whose key or password was good; a client may have sent another name since."""
         account = cast(Account, self._proven)
         district = account.district
-        if sum(each.district == district for each in self.hall.sessions) >= self.hall.config.server.sessions_per_district:
-            self.hall.audit.refuse("sessions_per_district")
+        if self._row is None:
             log.warning("session_refused", district=district, account=account.name, peer=self.peer, reason="sessions_per_district")
             raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many sessions")
         self.home = self.hall.config.homes / district
@@ -166,8 +156,7 @@ class Session(asyncssh.SSHServer):
             log.error("home_unavailable", district=district, fault=fault.strerror)
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
         self.district, self.account = district, account.name
-        self.room = self.hall.rooms.setdefault(self.district, Room(self.hall.config.server, self.district, self.home))
-        self.hall.defender.known(self.peer)
+        self.room = self.hall.rooms.setdefault(self._row, Room(self.hall.config.server, district, self.home, self.hall.porter.tally, self._row))
         self.touch()
         self._look_at_the_clock()
         self._opened = self._loop.time()
@@ -176,7 +165,7 @@ class Session(asyncssh.SSHServer):
         log.info("session_opened", district=self.district, **told)
         agreed = {"mac": self.connection.get_extra_info("recv_mac"), "host_key": self.connection.host_key_algorithm}
         self.hall.audit.tell(self.district, "opened", self._id, **told, **agreed, proof=self._proof)
-        self.hall.on_activity(self.district)
+        self.hall.porter.active(self.district)
 
     def session_requested(self) -> tuple[Channel, Subsystem]:
         """A channel on which SFTP may be spoken. Raises ChannelOpenError where there are too many."""
@@ -207,6 +196,9 @@ class Session(asyncssh.SSHServer):
 
     def _channel_ended(self) -> None:
         self._channels -= 1
+
+    async def _ask_for_admission(self) -> None:
+        self._row = await self.hall.porter.admitted(self.connection.guest, cast(Account, self._proven).district)
 
     def _prove(self, account: Account | None, proof: str) -> None:
         self._proven, self._proof = account if proof else None, proof

@@ -20,8 +20,7 @@ CUT_SECONDS = 2 * 86_400
 """So long a client may wait before it goes on with an upload that was cut off."""
 LONGEST_NAME = 255
 
-_TOKEN_BYTES = 4
-_RESUMABLE = re.compile(rf"{re.escape(PART_PREFIX)}[0-9a-f]{{{2 * _TOKEN_BYTES}}}-(.+)")
+_RESUMABLE = re.compile(rf"{re.escape(PART_PREFIX)}[0-9a-f]{{8,}}-(.+)")
 
 
 class Upload(io.FileIO):
@@ -37,12 +36,14 @@ class Upload(io.FileIO):
 
         A `copy` of what stands under the name cannot be resumed, and need not: the client finds it there as it was.
         """
-        name = f"{PART_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}"
+        name = f"{_parts_of(os.getpid())}{secrets.token_hex(4)}"
         named = f"{name}-{target}"
         self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
+        self.target = target
         self._folder = os.dup(folder)
         part = named if self.resumable else name
         try:
+            self._before = self._standing()
             if resumed:
                 os.rename(cut(target), part, src_dir_fd=folder, dst_dir_fd=folder)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_CREAT | os.O_EXCL)
@@ -50,7 +51,6 @@ class Upload(io.FileIO):
         except OSError:
             os.close(self._folder)
             raise
-        self.target = target
         self.size = os.fstat(self.fileno()).st_size
         self._whole = self.size  # so far without a gap, and in order
         self._room = room
@@ -117,6 +117,7 @@ class Upload(io.FileIO):
                 os.unlink(self.part, dir_fd=self._folder)
             else:
                 os.replace(self.part, self.target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            drop_cut(self._folder, self.target, self._room)  # of another upload, in whichever process: what is whole is not gone on with
             os.fsync(self._folder)
         except OSError:
             self.discard()
@@ -128,8 +129,8 @@ class Upload(io.FileIO):
 
     def give_up(self) -> bool:
         """Keeps what came in one piece for the client to go on with, whether or not that is anything; otherwise leaves nothing behind."""
-        if self.resumable and self._whole and not self._fault:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self.resumable and self._whole and not self._fault and self._standing() in (self._before, None):
                 if self.size > self._whole:
                     super().truncate(self._whole)
                     self._room.gone(self.size - self._whole)
@@ -147,6 +148,11 @@ class Upload(io.FileIO):
             os.unlink(self.part, dir_fd=self._folder)
         self._room.gone(self.size, files=1)
         self.close()
+
+    def _standing(self) -> int | None:
+        """The inode that has the name; another than when we began is of an upload that overtook this one, in whichever process."""
+        facts = paths.facts_if_any(self._folder, self.target)
+        return facts.st_ino if facts else None
 
     @property
     def part(self) -> str:
@@ -202,22 +208,25 @@ def drop_cut(folder: int, name: str, room: Room) -> None:
     """What was cut off is not gone on with."""
     facts = cut_facts(folder, name)
     if facts:
-        os.unlink(cut(name), dir_fd=folder)
-        room.gone(facts.st_size, files=1)
+        with suppress(FileNotFoundError):  # another session was quicker
+            os.unlink(cut(name), dir_fd=folder)
+            room.gone(facts.st_size, files=1)
 
 
-def tidy_parts(homes: Path) -> None:
-    """Makes of the parts that a killed server has left what a cut connection makes of them."""
+def tidy_parts(homes: Path, process: int | None = None) -> None:
+    """Makes of the parts that a killed server has left, or one process of it, what a cut connection makes of them."""
+    begin = PART_PREFIX if process is None else _parts_of(process)
     for folder, _, names in os.walk(homes):  # does not walk into links
-        parts = [Path(folder) / name for name in names if name.startswith(PART_PREFIX)]
-        for part in sorted(parts, key=lambda each: each.lstat().st_mtime_ns):  # the last one stays
-            named = _RESUMABLE.fullmatch(part.name)
-            if not named or not part.lstat().st_size or _later(part.with_name(named[1]), part):
-                part.unlink()
-                continue
-            with part.open("r+b") as file:  # what was written out of order may have left a hole
-                file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))
-            part.rename(part.with_name(cut(named[1])))
+        parts = [Path(folder) / name for name in names if name.startswith(begin)]
+        with suppress(FileNotFoundError):  # the folder was renamed just now, by a client of another process
+            for part in sorted(parts, key=lambda each: each.lstat().st_mtime_ns):  # the last one stays
+                named = _RESUMABLE.fullmatch(part.name)
+                if not named or not part.lstat().st_size or _later(part.with_name(named[1]), part):
+                    part.unlink()
+                    continue
+                with part.open("r+b") as file:  # what was written out of order may have left a hole
+                    file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))
+                part.rename(part.with_name(cut(named[1])))
 
 
 def remove_cut(homes: Path) -> None:
@@ -227,6 +236,11 @@ def remove_cut(homes: Path) -> None:
             with suppress(FileNotFoundError):  # its client has gone on with it just now
                 if time() - path.lstat().st_ctime > CUT_SECONDS:
                     path.unlink()
+
+
+def _parts_of(process: int) -> str:
+    """How the names of all its parts begin, so that they are known when it has died."""
+    return f"{PART_PREFIX}{process:08x}"
 
 
 def _later(file: Path, part: Path) -> bool:

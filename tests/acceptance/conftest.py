@@ -169,10 +169,14 @@ class Home:
         self._daemon.wait(PATIENCE_SECONDS)
         self._daemon = None
 
+    def children(self) -> list[int]:
+        """The processes that the daemon itself has started."""
+        assert self._daemon is not None
+        return _children(self._daemon.pid)
+
     def run_process(self) -> int | None:
         """The process of the run that the daemon has in progress: the child of the daemon's fork server."""
-        assert self._daemon is not None
-        return next((run for child in _children(self._daemon.pid) for run in _children(child)), None)
+        return next((run for child in self.children() for run in _children(child)), None)
 
     def close(self) -> None:
         """Leave nothing running."""

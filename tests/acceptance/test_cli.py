@@ -106,6 +106,7 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
         ('[districts.x]\nnetworks = ["10.0.0.0/33"]', "districts.x.networks"),
         ("[defaults]\nstrict = 1", "defaults.strict"),
         ("[defaults]\nkeep_nights = 0", "defaults.keep_nights must not be below 1"),
+        ("[server]\nacceptors = 0", "server.acceptors must not be below 1"),
         ("[districts.x]\nkeep_changes_nights = 1.5", "districts.x.keep_changes_nights must be a whole number"),
         ("[defaults.limits]\nremoved_share = 10", "defaults.limits.removed_share"),
         ('[districts.x]\ncontract = "nowhere"', "districts.x.contract"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from sftp_ingest.config import FILE_NAME
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from tests.acceptance.conftest import Home, eventually
 from tests.integration.port import Packets
@@ -32,6 +34,14 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.serve()
     yield made
     made.close()
+
+
+def with_acceptors(home: Home, number: int) -> None:
+    """The same daemon, anew, with so many processes that serve."""
+    config = home.folder / FILE_NAME
+    home.stop()
+    config.write_text(re.sub(r"(?m)^acceptors = \d+", f"acceptors = {number}", config.read_text(encoding="utf-8")), encoding="utf-8")
+    home.serve()
 
 
 def content(name: str, night: int) -> bytes:
@@ -131,3 +141,31 @@ def test_of_two_hundred_uploads_that_are_cut_at_random_none_is_delivered(home: H
     assert not [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(CUT_PREFIX)]
     assert len(list(folder.glob(f"{CUT_PREFIX}*"))) > CUTS / 4
     assert home.sealed(DISTRICT) == home.runs(DISTRICT) == []
+
+
+def test_acceptors_end_with_a_daemon_that_is_killed_alone_and_their_uploads_can_be_gone_on_with(home: Home) -> None:
+    with_acceptors(home, 2)
+    folder, data = home.home_of(DISTRICT), content("students.csv", 1)
+    acceptors = [each for each in home.children() if b"sftp_ingest.intake.apart" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    assert len(acceptors) == 2
+
+    async def be_cut() -> None:
+        async with home.connect(DISTRICT) as connection, connection.start_sftp_client() as client:
+            file = await client.open("students.csv", "wb")
+            await file.write(data[:BLOCK])
+            home.kill(children=False)
+            await connection.wait_closed()
+
+    asyncio.run(be_cut())
+    eventually(lambda: not any(Path(f"/proc/{each}").exists() for each in acceptors), "the acceptors to end")
+    home.serve()
+    assert [path.read_bytes() for path in folder.glob(f"{CUT_PREFIX}*")] == [data[:BLOCK]]
+
+    async def go_on() -> None:
+        async with home.connect(DISTRICT) as connection, connection.start_sftp_client() as client:
+            await send(client, "students.csv", data, BLOCK)
+
+    asyncio.run(go_on())
+    assert (folder / "students.csv").read_bytes() == data
+    assert home.stop() == 0
+    assert not home.events("acceptor_died")

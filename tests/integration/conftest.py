@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,9 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def home(config: Config) -> Path:
     return config.homes / "springfield"
+
+
+@pytest.fixture(params=[1, 2], ids=["one acceptor", "two acceptors"])
+def crewed(config: Config, request: pytest.FixtureRequest) -> Config:
+    """What is the same, however many processes serve."""
+    return replace(config, server=replace(config.server, acceptors=request.param))

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import asyncssh
@@ -18,6 +19,7 @@ import pytest
 from sftp_ingest.config import Config
 from sftp_ingest.intake import passwords, server
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
+from sftp_ingest.logs import set_up_logging
 from sftp_ingest.model import Account
 
 SSH = shutil.which("ssh")
@@ -27,6 +29,8 @@ HASH = passwords.hash_password(PASSWORD)
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 STRANGER = asyncssh.generate_private_key("ssh-ed25519")
 BIG = os.urandom(1 << 20)
+LOGGING = partial(set_up_logging, "json")
+"""How acceptors in processes of their own log."""
 
 
 needs_openssh = pytest.mark.skipif(SFTP is None, reason="OpenSSH's sftp is not installed")
@@ -48,7 +52,7 @@ class Districts:
 @asynccontextmanager
 async def listening(config: Config, districts: Districts | None = None) -> AsyncIterator[server.Listener]:
     districts = districts or Districts()
-    listener = await server.listen(config, districts.lookup, districts.activity.append)
+    listener = await server.listen(config, districts.lookup, districts.activity.append, LOGGING)
     try:
         yield listener
     finally:

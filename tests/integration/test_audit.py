@@ -21,9 +21,9 @@ def today() -> datetime:
     return datetime.now(UTC)
 
 
-def test_a_session_is_on_record_with_its_files_and_how_it_ended(config: Config, home: Path) -> None:
+def test_a_session_is_on_record_with_its_files_and_how_it_ended(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        async with listening(config) as listener:
+        async with listening(crewed) as listener:
             async with await connecting(listener) as connection, connection.start_sftp_client() as sftp:
                 for name in ("students.csv", "Anna Maria.csv"):
                     async with sftp.open(name, "wb") as file:
@@ -31,12 +31,12 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(config: Config, 
                 await sftp.remove("students.csv")
             cut = await connecting(listener, **by_password(PASSWORD))
             cut.abort()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             stays = await connecting(listener)
         await stays.wait_closed()
 
     asyncio.run(go())
-    first, second, third = audit.sessions(config.sessions, "springfield", today().date())
+    first, second, third = audit.sessions(crewed.sessions, "springfield", today().date())
     sha256 = hashlib.sha256(BIG).hexdigest()
     assert [(each["file"], each["bytes"], each["sha256"]) for each in first["files"]] == [(name, len(BIG), sha256) for name in ("students.csv", "(odd name)")]
     assert (first["peer"], first["cipher"], first["proof"]) == ("127.0.0.1", "chacha20-poly1305@openssh.com", KEY.get_fingerprint())
@@ -44,7 +44,7 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(config: Config, 
     assert (first["ending"], first["received"], first["received_bytes"]) == ("closed", 2, 2 * len(BIG))
     assert (second["proof"], second["ending"], second["files"]) == ("password", "lost", [])
     assert third["ending"] == "stopped"
-    assert (config.sessions / "springfield").stat().st_mode & 0o777 == 0o700
+    assert (crewed.sessions / "springfield").stat().st_mode & 0o777 == 0o700
 
 
 def test_the_algorithm_of_the_host_key_is_on_record_also_where_one_key_knows_several(config: Config) -> None:
@@ -66,15 +66,15 @@ def test_a_silent_session_is_on_record_as_idle(config: Config) -> None:
         async with listening(replace(config, server=replace(config.server, idle_seconds=0.1))) as listener:
             connection = await connecting(listener)
             await connection.wait_closed()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
 
     asyncio.run(go())
     assert [each["ending"] for each in audit.sessions(config.sessions, "springfield", today().date())] == ["idle"]
 
 
-def test_who_is_not_let_in_is_counted_by_reason_also_across_a_restart(config: Config) -> None:
+def test_who_is_not_let_in_is_counted_by_reason_also_across_a_restart(crewed: Config) -> None:
     async def go() -> None:
-        async with listening(replace(config, server=replace(config.server, ban_score=3))) as listener:
+        async with listening(replace(crewed, server=replace(crewed.server, ban_score=3))) as listener:
             for _ in range(3):
                 with pytest.raises(asyncssh.PermissionDenied):
                     await connecting(listener, **by_password("wrong"))
@@ -83,7 +83,7 @@ def test_who_is_not_let_in_is_counted_by_reason_also_across_a_restart(config: Co
 
     for times in (1, 2):
         asyncio.run(go())
-        assert audit.refused(config.sessions, today().date()) == {"login": 3 * times, "ban": times, "banned": times}
+        assert audit.refused(crewed.sessions, today().date()) == {"login": 3 * times, "ban": times, "banned": times}
 
 
 def test_old_days_are_forgotten_and_a_record_that_cannot_be_written_keeps_nobody_out(config: Config, home: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_file_that_is_too_large_is_refused_told_once_and_never_appears(config:
     with_client(bounded(config, file_bytes=len(BIG)), act)
 
 
-def test_a_home_holds_so_many_bytes_and_room_is_free_again_at_once(config: Config, home: Path) -> None:
+def test_a_home_holds_so_many_bytes_and_room_is_free_again_at_once(crewed: Config, home: Path) -> None:
     async def act(sftp: asyncssh.SFTPClient) -> None:
         async def send(name: str, data: bytes) -> None:
             async with sftp.open(name, "wb") as file:
@@ -78,10 +78,10 @@ def test_a_home_holds_so_many_bytes_and_room_is_free_again_at_once(config: Confi
             await resumed.write(b"x", 1 << 18)
         assert files(home) == ["b.csv", "c.csv"]
 
-    with_client(bounded(config, home_bytes=int(2.5 * len(BIG))), act)
+    with_client(bounded(crewed, home_bytes=int(2.5 * len(BIG))), act)
 
 
-def test_a_home_holds_so_many_files_and_folders(config: Config, home: Path) -> None:
+def test_a_home_holds_so_many_files_and_folders(crewed: Config, home: Path) -> None:
     (home / "reports").mkdir(parents=True)
     for number in range(20):
         (home / "reports" / f"{number}.txt").write_bytes(b"")
@@ -102,12 +102,12 @@ def test_a_home_holds_so_many_files_and_folders(config: Config, home: Path) -> N
             await file.write(b"y")
         assert (home / "more.csv").read_bytes() == b"y"
 
-    with_client(bounded(config, home_files=10), act)
+    with_client(bounded(crewed, home_files=10), act)
 
 
-def test_sessions_of_one_district_share_its_room(config: Config, home: Path) -> None:
+def test_sessions_of_one_district_share_its_room(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        async with listening(bounded(config, home_bytes=len(BIG))) as listener:
+        async with listening(bounded(crewed, home_bytes=len(BIG))) as listener:
             one, other = await connecting(listener), await connecting(listener)
             first, second = await one.start_sftp_client(), await other.start_sftp_client()
             async with first.open("a.csv", "wb") as file:
@@ -269,7 +269,7 @@ def test_a_session_that_asks_for_nothing_whole_is_ended(config: Config, home: Pa
             await client.open(b"students.csv")
             await manner(client)
             await until(connection.is_closed)
-            await until(lambda: not listener.sessions and not parts(home))
+            await until(lambda: not listener.guests and not parts(home))
 
     asyncio.run(go())
 
@@ -283,7 +283,7 @@ def test_a_stranger_that_is_slow_at_any_stage_is_sent_away(config: Config, greet
             async with asyncio.timeout(10):
                 while await reader.read(4096):
                     pass
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             writer.close()
 
     asyncio.run(go())

@@ -77,7 +77,7 @@ def at_work(config: Config, tmp_path: Path, act: Callable[[Site], None]) -> None
             known_hosts = tmp_path / "known_hosts"
             known_hosts.write_text(f"[127.0.0.1]:{listener.port} {host_key}\n")
             await asyncio.to_thread(act, Site(listener.port, private_key(tmp_path), night, work, known_hosts))
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
 
     asyncio.run(go())
 

@@ -22,6 +22,7 @@ from sftp_ingest.report import archive
 from sftp_ingest.store import database, ledger
 from sftp_ingest.store import erasure as stored
 from tests.integration.house import NIGHT, NOW, House, names
+from tests.integration.port import LOGGING
 from tests.unit.districts import TOLERANT, Files, enrollment, section, small, student, written
 
 LAST, FIRST = "Zwillenberg", "Priscilla"
@@ -168,12 +169,12 @@ def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while
     acme = ledger.account(house.engine, "acme")
 
     async def go() -> None:
-        listener = await server.listen(config, lambda name: acme, lambda name: None)
+        listener = await server.listen(config, lambda name: acme, lambda name: None, LOGGING)
         asked = {"username": "acme", "client_keys": [key], "known_hosts": None, "config": None, "agent_path": None}
         async with asyncssh.connect("127.0.0.1", listener.port, **asked), asyncssh.connect("127.0.0.1", listener.port, **asked):
             with pytest.raises(ConfigError, match="acme is connected to the daemon"):
                 erasure.district(config, house.engine, "acme", NOW)
-        while listener.sessions:
+        while listener.guests:
             await asyncio.sleep(0.01)
         with erasure._no_session(config, "acme"), pytest.raises(asyncssh.Error):
             async with asyncssh.connect("127.0.0.1", listener.port, **asked) as connection, connection.start_sftp_client():

@@ -173,7 +173,7 @@ def test_ten_thousand_hostile_requests_leave_the_server_as_it_was(config: Config
                 await asyncio.gather(ask_wildly(listener, enemy, requests), knock_wildly(listener, enemy, strangers), speak_wildly(listener, enemy, messages))
                 if part == int(20 * WARM):
                     warm = memory_kib()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             grown = memory_kib() - warm
             assert grown < GROWTH_KIB, f"{grown} KiB"
             assert parts(home) == []

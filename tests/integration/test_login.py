@@ -22,6 +22,7 @@ from sftp_ingest.model import Account
 from tests.integration.port import (
     BIG,
     KEY,
+    LOGGING,
     PASSWORD,
     SFTP,
     STRANGER,
@@ -145,15 +146,15 @@ def test_a_line_that_cannot_be_kept_to_is_not_taken(line: str) -> None:
         keys.check_key(line)
 
 
-def test_a_key_lets_in_until_it_expires(config: Config) -> None:
+def test_a_key_lets_in_until_it_expires(crewed: Config) -> None:
     today = datetime.now(UTC).date()
     tomorrow = keys.expiring(line_of(KEY), today + timedelta(days=1))
     over = keys.expiring(f"restrict {line_of(KEY)}", today)
     for each in (tomorrow, over):
         keys.check_key(each)
-    assert admitted(config, with_keys(tomorrow), KEY) == [True]
-    assert admitted(config, with_keys(over), KEY) == [False]
-    assert admitted(config, with_keys(over, tomorrow), KEY) == [True]
+    assert admitted(crewed, with_keys(tomorrow), KEY) == [True]
+    assert admitted(crewed, with_keys(over), KEY) == [False]
+    assert admitted(crewed, with_keys(over, tomorrow), KEY) == [True]
     assert keys.told(tomorrow) == f"ssh-ed25519 until {today + timedelta(days=1)} 00:00Z"
     with pytest.raises(ConfigError):
         keys.expiring(tomorrow, today)
@@ -240,18 +241,18 @@ def test_an_account_that_is_removed_or_loses_its_key_is_let_in_no_more(config: C
     asyncio.run(go())
 
 
-def test_the_accounts_of_a_district_share_its_networks_and_its_sessions(config: Config) -> None:
-    bound = replace(config, districts={"springfield": Settings(networks=("192.0.2.0/24",))})
+def test_the_accounts_of_a_district_share_its_networks_and_its_sessions(crewed: Config) -> None:
+    bound = replace(crewed, districts={"springfield": Settings(networks=("192.0.2.0/24",))})
     attempts = [[FURTHER_KEY, "springfield-sis"], [KEY, "springfield"]]
     assert admitted(bound, with_a_further_account(), *attempts) == [False, False]
 
     async def go() -> None:
-        async with listening(serving(config, sessions_per_district=1), with_a_further_account()) as listener:
+        async with listening(serving(crewed, sessions_per_district=1), with_a_further_account()) as listener:
             first = await connecting(listener)
             second = await connecting(listener, "springfield-sis", client_keys=[FURTHER_KEY])
             await second.wait_closed()
             first.close()
-            await until(lambda: not listener.sessions)
+            await until(lambda: not listener.guests)
             assert await gets_in(listener, FURTHER_KEY, "springfield-sis")
 
     asyncio.run(go())
@@ -297,7 +298,7 @@ def test_a_district_may_have_an_authority_of_its_own(config: Config) -> None:
 def test_an_authority_that_is_no_key_stops_the_start(config: Config) -> None:
     async def go() -> None:
         with pytest.raises(ConfigError, match=r"^server\.user_authorities: "):
-            await server.listen(serving(config, user_authorities=("nonsense",)), Districts().lookup, lambda _: None)
+            await server.listen(serving(config, user_authorities=("nonsense",)), Districts().lookup, lambda _: None, LOGGING)
 
     asyncio.run(go())
 
@@ -329,9 +330,9 @@ def test_a_district_logs_in_from_its_networks_only(config: Config, networks: tup
 # ---------------------------------------------------------------- how many, and who is banned
 
 
-def test_who_guesses_is_banned_and_the_right_password_does_not_help(config: Config) -> None:
+def test_who_guesses_is_banned_and_the_right_password_does_not_help(crewed: Config) -> None:
     async def go() -> None:
-        async with listening(serving(config, ban_score=4)) as listener:
+        async with listening(serving(crewed, ban_score=4)) as listener:
             with structlog.testing.capture_logs() as logs:
                 for _ in range(4):
                     with pytest.raises(asyncssh.PermissionDenied):
@@ -358,14 +359,14 @@ def test_a_trusted_network_is_never_banned(config: Config) -> None:
     asyncio.run(go())
 
 
-def test_knocking_without_logging_in_counts_too(config: Config) -> None:
+def test_knocking_without_logging_in_counts_too(crewed: Config) -> None:
     async def go() -> None:
-        async with listening(serving(config, ban_score=3)) as listener:
+        async with listening(serving(crewed, ban_score=3)) as listener:
             for _ in range(3):
                 _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
                 writer.write(b"GET / HTTP/1.1\r\n\r\n")
                 writer.close()
-                await until(lambda: not listener.sessions)
+                await until(lambda: not listener.guests)
             with pytest.raises((asyncssh.ConnectionLost, OSError)):
                 await connecting(listener)
 
@@ -382,7 +383,7 @@ def test_a_district_has_only_so_many_sessions(config: Config) -> None:
             assert [each["reason"] for each in logs if each["event"] == "session_refused"] == ["sessions_per_district"]
             other = await connecting(listener, "shelbyville", **by_password(PASSWORD))
             first.close()
-            await until(lambda: len(listener.sessions) == 2)
+            await until(lambda: len(listener.guests) == 2)
             assert await gets_in(listener, KEY)
             for each in (second, other):
                 each.close()
@@ -390,23 +391,23 @@ def test_a_district_has_only_so_many_sessions(config: Config) -> None:
     asyncio.run(go())
 
 
-def test_an_address_has_only_so_many_connections(config: Config) -> None:
+def test_an_address_has_only_so_many_connections(crewed: Config) -> None:
     async def go() -> None:
-        async with listening(serving(config, sessions_per_address=2)) as listener:
+        async with listening(serving(crewed, sessions_per_address=2)) as listener:
             first, second = await connecting(listener), await connecting(listener)
             with pytest.raises((asyncssh.ConnectionLost, OSError)):
                 await connecting(listener)
             first.close()
-            await until(lambda: len(listener.sessions) == 1)
+            await until(lambda: len(listener.guests) == 1)
             assert await gets_in(listener, KEY)
             second.close()
 
     asyncio.run(go())
 
 
-def test_a_crowd_of_strangers_is_not_let_in_and_harms_nobody_who_is(config: Config, home: Path) -> None:
+def test_a_crowd_of_strangers_is_not_let_in_and_harms_nobody_who_is(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        async with listening(serving(config, startups="5:50:10")) as listener:
+        async with listening(serving(crewed, startups="5:50:10")) as listener:
             async with await connecting(listener) as connection, connection.start_sftp_client() as sftp:
                 strangers = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(40)]
                 greeted = await asyncio.gather(*(reader.read(3) for reader, _ in strangers))
@@ -415,7 +416,7 @@ def test_a_crowd_of_strangers_is_not_let_in_and_harms_nobody_who_is(config: Conf
                     await file.write(BIG)
                 for _, writer in strangers:
                     writer.close()
-                await until(lambda: len(listener.sessions) == 1)
+                await until(lambda: len(listener.guests) == 1)
             assert await gets_in(listener, KEY)
         assert (home / "students.csv").read_bytes() == BIG
 
@@ -432,7 +433,7 @@ def test_a_flood_of_wrong_passwords_keeps_nobody_with_a_key_waiting_behind_it(co
                 await connecting(listener, **by_password("wrong"))
 
             guesses = [asyncio.create_task(guess()) for _ in range(30)]
-            await until(lambda: len(listener.sessions) == 30)
+            await until(lambda: len(listener.guests) == 30)
             assert await gets_in(listener, KEY)
             assert sum(each.done() for each in guesses) < 30
             assert all(isinstance(each, asyncssh.PermissionDenied) for each in await asyncio.gather(*guesses, return_exceptions=True))

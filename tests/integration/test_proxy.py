@@ -129,7 +129,7 @@ from sftp_ingest.config import Config
 from sftp_ingest.intake import server
 
 async def serve():
-    listener = await server.listen(Config(Path(sys.argv[1]), Path(sys.argv[2]), ""), lambda name: None, lambda district: None)
+    listener = await server.listen(Config(Path(sys.argv[1]), Path(sys.argv[2]), ""), lambda name: None, lambda district: None, int)
     print(listener.port, flush=True)
     await asyncio.Event().wait()
 

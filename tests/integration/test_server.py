@@ -25,6 +25,7 @@ from sftp_ingest.intake.inbox import PART_PREFIX
 from tests.integration.port import (
     BIG,
     KEY,
+    LOGGING,
     PASSWORD,
     SFTP,
     STRANGER,
@@ -47,9 +48,9 @@ from tests.integration.port import (
 
 
 @pytest.mark.parametrize("how", [{}, by_password(PASSWORD), {**by_password(PASSWORD), "preferred_auth": "keyboard-interactive"}])
-def test_a_district_logs_in_with_its_key_or_its_password(config: Config, home: Path, how: dict[str, object]) -> None:
+def test_a_district_logs_in_with_its_key_or_its_password(crewed: Config, home: Path, how: dict[str, object]) -> None:
     async def go() -> None:
-        async with listening(config) as listener, await connecting(listener, **how) as connection, connection.start_sftp_client() as sftp:
+        async with listening(crewed) as listener, await connecting(listener, **how) as connection, connection.start_sftp_client() as sftp:
             assert await sftp.realpath(".") == "/"
             assert sorted(await sftp.listdir("/")) == [".", "..", "preview", "reports"]
         assert home.stat().st_mode & 0o777 == 0o700
@@ -117,7 +118,7 @@ def test_an_unknown_name_costs_the_same_work_as_a_known_one(config: Config, monk
     assert known == unknown
 
 
-def test_guessing_passwords_ends_the_connection(config: Config) -> None:
+def test_guessing_passwords_ends_the_connection(crewed: Config) -> None:
     class Guesser(asyncssh.SSHClient):
         guesses = 0
 
@@ -126,7 +127,7 @@ def test_guessing_passwords_ends_the_connection(config: Config) -> None:
             return f"guess {self.guesses}"
 
     async def go() -> None:
-        async with listening(config) as listener:
+        async with listening(crewed) as listener:
             guesser = Guesser()
             with pytest.raises(asyncssh.PermissionDenied, match="Too many wrong passwords"):
                 await connecting(listener, client_factory=lambda: guesser, client_keys=None, preferred_auth="password")
@@ -530,7 +531,6 @@ def test_a_file_open_for_reading_cannot_be_written(config: Config, home: Path) -
 
 @contextmanager
 def small_disk(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(home)], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("a small tmpfs cannot be mounted here")
@@ -553,18 +553,18 @@ def small_files(home: Path) -> Iterator[None]:
 @pytest.mark.parametrize("shortage", [small_disk, small_files])
 def test_a_full_disk_fails_the_close_and_leaves_no_file(config: Config, home: Path, shortage: Callable[..., object]) -> None:
     async def act(sftp: asyncssh.SFTPClient) -> None:
-        file = await sftp.open("students.csv", "wb")
-        with pytest.raises(asyncssh.SFTPError):
-            await file.write(BIG)
-        with pytest.raises(asyncssh.SFTPError):
-            await file.close()
-        assert files(home) == []
-        async with sftp.open("students.csv", "wb") as again:
-            await again.write(b"small")
-        assert files(home) == ["students.csv"]
+        with shortage(home):
+            file = await sftp.open("students.csv", "wb")
+            with pytest.raises(asyncssh.SFTPError):
+                await file.write(BIG)
+            with pytest.raises(asyncssh.SFTPError):
+                await file.close()
+            assert files(home) == []
+            async with sftp.open("students.csv", "wb") as again:
+                await again.write(b"small")
+            assert files(home) == ["students.csv"]
 
-    with shortage(home):
-        with_client(config, act)
+    with_client(config, act)
 
 
 # ---------------------------------------------------------------- names
@@ -648,14 +648,14 @@ def test_openssh_puts_resumes_lists_renames_and_gets(config: Config, home: Path,
 
 
 @needs_openssh
-def test_openssh_killed_in_the_middle_leaves_no_half_file(config: Config, home: Path, tmp_path: Path) -> None:
+def test_openssh_killed_in_the_middle_leaves_no_half_file(crewed: Config, home: Path, tmp_path: Path) -> None:
     key, sent = tmp_path / "key", tmp_path / "students.csv"
     KEY.write_private_key(key)
     key.chmod(0o600)
     sent.write_bytes(BIG * 8)
 
     async def go() -> None:
-        async with listening(config) as listener:
+        async with listening(crewed) as listener:
             command = [str(SFTP), "-F", "none", "-b", "-", "-l", "4096", "-P", str(listener.port), "-i", str(key), "-o", "StrictHostKeyChecking=no"]
             command += ["-o", "UserKnownHostsFile=/dev/null", "-o", "IdentityAgent=none", "springfield@127.0.0.1"]
             client = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-3, stderr=-3, start_new_session=True)
@@ -673,9 +673,9 @@ def test_openssh_killed_in_the_middle_leaves_no_half_file(config: Config, home: 
 # ---------------------------------------------------------------- beginning and end
 
 
-def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(config: Config, home: Path) -> None:
+def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        listener = await server.listen(config, Districts().lookup, lambda _: None)
+        listener = await server.listen(crewed, Districts().lookup, lambda _: None, LOGGING)
         connection = await connecting(listener)
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
@@ -695,9 +695,9 @@ def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(config: Config, 
     asyncio.run(go())
 
 
-def test_draining_cuts_off_what_takes_longer_than_the_grace(config: Config, home: Path) -> None:
+def test_draining_cuts_off_what_takes_longer_than_the_grace(crewed: Config, home: Path) -> None:
     async def go() -> None:
-        listener = await server.listen(config, Districts().lookup, lambda _: None)
+        listener = await server.listen(crewed, Districts().lookup, lambda _: None, LOGGING)
         connection = await connecting(listener)
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
@@ -745,9 +745,9 @@ def test_a_server_that_cannot_start_names_the_key(config: Config) -> None:
         async with listening(config) as listener:
             taken = replace(config, server=replace(config.server, port=listener.port))
             with pytest.raises(ConfigError, match=r"server\.port"):
-                await server.listen(taken, Districts().lookup, lambda _: None)
+                await server.listen(taken, Districts().lookup, lambda _: None, LOGGING)
         config.host_keys[0].unlink()
         with pytest.raises(ConfigError, match=r"^server\.host_key: "):
-            await server.listen(config, Districts().lookup, lambda _: None)
+            await server.listen(config, Districts().lookup, lambda _: None, LOGGING)
 
     asyncio.run(go())

@@ -228,7 +228,7 @@ def test_a_client_that_leaves_answers_unread_gets_no_more_of_them(config: Config
             connection._transport.pause_reading()
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             writer.write(b"".join(client.packet(5, 2, handle, 0, 0, 16 << 20) for _ in range(400)))
-            [session] = listener.sessions
+            [session] = listener.acceptor.hall.sessions
             await until(lambda: not session.connection.taken.is_set())
             await asyncio.sleep(0.5)
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

@@ -15,6 +15,7 @@ from sftp_ingest.config import Config, Server
 from sftp_ingest.intake import hostkeys, inbox, passwords, server
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.model import Account
+from tests.integration.port import LOGGING
 
 
 class Rings(list[str]):
@@ -112,7 +113,7 @@ def test_an_upload_rings_and_a_download_does_not(homes: Path, tmp_path: Path, ri
     account = Account("springfield", "springfield", datetime.now(UTC), passwords.hash_password("secret"))
 
     async def go() -> None:
-        listener = await server.listen(config, {"springfield": account}.get, lambda _: None)
+        listener = await server.listen(config, {"springfield": account}.get, lambda _: None, LOGGING)
         how = {"username": "springfield", "password": "secret", "client_keys": None, "known_hosts": None, "config": None}
         async with asyncssh.connect("127.0.0.1", listener.port, **how) as connection, connection.start_sftp_client() as sftp:
             async with sftp.open("students.csv", "wb") as file:
