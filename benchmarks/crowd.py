@@ -44,7 +44,7 @@ def table(rows: Sequence[Row], rounds: int) -> str:
     """All figures as a Markdown table. The ideal is that as many workers as there are processors take the time of one, divided by their number."""
     alone = {row.night: row.median("seconds") for row in rows if row.case.name == f"{WORKERS[0]} at once"}
     lines = [
-        f"{DISTRICTS} districts of {STUDENTS:,} students each; {rounds} rounds, medians; {os.cpu_count()} processors, which the database shares.",
+        f"{DISTRICTS} districts of {STUDENTS:,} students each, medians of {rounds}; {os.cpu_count()} processors, which the database shares.",
         "",
         "| Runs | Night | s | Districts a minute | Share of the ideal |",
         "|---|---|---|---|---|",
