@@ -27,7 +27,7 @@ audit: $(VENV)/.installed
 	code=$$?; test -s build/audit/found.json && exit $$code; echo "Nobody could be asked about faults: nothing was checked."
 
 # Ours, floors and peers side by side: SIZE is M, L or XL, or S to try it; ONLY=nights or ONLY=reading prints one half;
-# ONLY=sftp, uploads to ours and to OpenSSH's sshd.
+# ONLY=sftp, uploads to ours and to OpenSSH's sshd; ONLY=crowd, 200 districts in one night.
 bench: $(VENV)/.installed $(PEERS)/.installed
 	@command -v sqlite3 > /dev/null || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -qy sqlite3; } \
 		|| { echo "The program sqlite3 is missing: apt-get install sqlite3"; exit 2; }
