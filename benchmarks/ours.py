@@ -10,21 +10,35 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.contender import Told, be_one
+
+if TYPE_CHECKING:  # a contender imports what it needs before its clock begins, and no other
+    from sqlalchemy import Engine
+
+    from sftp_ingest.config import Config
+
+
+def _opened(home: str) -> tuple[Config, Engine]:
+    from sftp_ingest import config
+    from sftp_ingest.logs import set_up_logging
+    from sftp_ingest.store import database
+
+    found = config.load(Path(home) / "sftp-ingest.toml")
+    set_up_logging(found.log_format, quiet=True)
+    engine = database.open_engine(found.database_url)
+    database.check(engine)
+    return found, engine
 
 
 def sync(home: str, district: str, folder: str) -> Iterator[Told | None]:
     """A whole run, in a database that may hold the nights before; told are its own stages, and what was outside them."""
-    from sftp_ingest import config, ready, runner  # noqa: F401 - `ready` as the daemon's fork server has it loaded
+    from sftp_ingest import ready, runner  # noqa: F401 - `ready` as the daemon's fork server has it loaded
     from sftp_ingest.intake import inbox
-    from sftp_ingest.logs import set_up_logging
-    from sftp_ingest.store import database, ledger
+    from sftp_ingest.store import ledger
 
-    settings = config.load(Path(home) / "sftp-ingest.toml")
-    set_up_logging(settings.log_format, quiet=True)
-    engine = database.open_engine(settings.database_url)
-    database.check(engine)
+    settings, engine = _opened(home)
     delivery = inbox.copy_in(Path(folder), settings.deliveries, district, datetime.now(UTC))
     run_id = ledger.record(engine, delivery, datetime.now(UTC))
     yield None
@@ -42,15 +56,11 @@ def crowd(home: str, folder: str, districts: str, workers: str) -> Iterator[Told
     """The same night for many districts at once, by the daemon's own runner, whose processes it is measured with."""
     from sqlalchemy import func, select
 
-    from sftp_ingest import config, runner
+    from sftp_ingest import runner
     from sftp_ingest.intake import inbox
-    from sftp_ingest.logs import set_up_logging
-    from sftp_ingest.store import database, ledger, tables
+    from sftp_ingest.store import ledger, tables
 
-    settings = config.load(Path(home) / "sftp-ingest.toml")
-    set_up_logging(settings.log_format, quiet=True)
-    engine = database.open_engine(settings.database_url)
-    database.check(engine)
+    settings, engine = _opened(home)
     for number in range(int(districts)):
         name, now = f"d{number}", datetime.now(UTC)
         if ledger.district(engine, name) is None:

@@ -13,7 +13,7 @@ from sftp_ingest.report import pages
 from sftp_ingest.roster import contract, formats
 
 pap.DataFrameSchema({}).validate(pd.DataFrame())  # pandera loads the half of itself with the first frame that it sees
-pages.load()
+pages.template()
 for each in formats.FORMATS:
     with suppress(ContractError):  # told by the run that needs it
         contract.load(each)

@@ -243,7 +243,7 @@ def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: St
                 upserter.apply(connection, run.district, run.id, planned.flowing, moment)
             with stages.stage("changes"):
                 upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=baseline)
-                ledger.save_headers(connection, run.delivery, planned.shapes)
+            ledger.save_headers(connection, run.delivery, planned.shapes)
         ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
         if planned.hold is not None:
             ledger.open_hold(connection, run, planned.hold, moment)

@@ -81,7 +81,7 @@ class Picture:
     ticks: tuple[tuple[float, int], ...]
 
 
-def load() -> Template:
+def template() -> Template:
     """The page's template, compiled when it is asked for the first time."""
     return _ENVIRONMENT.get_template("report.html.j2")
 
@@ -91,7 +91,7 @@ def html(report: SyncReport, fix_it: FixIt | None = None) -> str:
     causes = summary.told(report)
     head, _, rest = report.verdict.partition(": ")
     longest = max(report.seconds.values(), default=0) or 1
-    return load().render(
+    return template().render(
         report=report,
         head=f"Was {head.lower()}" if head == "On hold" and not summary.is_open(report) else head,
         rest=rest[:1].upper() + rest[1:] if rest.split(" ", 1)[0].isalpha() else rest,  # a file's name stays as it is

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in, places
+from sftp_ingest.roster.arrow import TEXT, array_of, is_in, places_of_keys
 
 
 def roster(now: Roster, change_set: ChangeSet) -> Roster:
@@ -26,14 +26,14 @@ def _entity(entity: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.Dat
     wanted = {column: array_of(changes[column]) for column in entity.columns}
     operation = array_of(changes["operation"])
     keys = [columns[column] for column in entity.key]
-    place = places([wanted[column] for column in entity.key], keys)
+    place = places_of_keys([wanted[column] for column in entity.key], keys)
     leaves = is_in(operation, pa.array(["deactivated"]))
     active = held["active"].to_numpy(dtype=bool).copy()
     active[place[leaves]] = False
     if "from_section_id" in changes.columns:  # places are left before others are taken, for one may be the other
         moved = pa.array(is_in(operation, pa.array(["moved"])))
         origin = {**wanted, "section_id": array_of(changes["from_section_id"])}
-        active[places([origin[column].filter(moved) for column in entity.key], keys)] = False
+        active[places_of_keys([origin[column].filter(moved) for column in entity.key], keys)] = False
     new = place < 0
     rewritten = np.flatnonzero(~leaves & ~new)
     rewritten = rewritten[np.argsort(place[rewritten])]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Roster
 from sftp_ingest.roster import arrow
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places_of
 from sftp_ingest.roster.court import Court, Rows, distinct
 
 MOST = 5
@@ -160,7 +160,7 @@ def _spoken_for(now: Roster, seen: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _with_phones_kept(rows: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
-    place = pc.index_in(_key(rows), value_set=_key(held)).fill_null(-1).to_numpy(zero_copy_only=False)
+    place = places_of(_key(rows), _key(held))
     at = np.flatnonzero(place >= 0)
     tonight, before = (_phones_of(frame.iloc[places]) for frame, places in ((rows, at), (held, place[at])))
     lost = np.array([known > told for told, known in zip(tonight, before, strict=True)], dtype=bool)

@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, subjects, values
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of, places_of
 
 Numbers = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int32]
 
 _NOTHING = pa.array([], pa.string())
 
@@ -173,8 +172,8 @@ class _Memberships:
         """The memberships of an entity whose keys are a section and a person."""
         column = ENTITIES[name].key[1]
         people, sections, links = standing["students" if name == "enrollments" else "teachers"], standing["sections"], standing[name]
-        person = _place(links.columns[column], people.columns["sis_id"])
-        section = _place(links.columns["section_id"], sections.columns["section_id"])
+        person = places_of(links.columns[column], people.columns["sis_id"])
+        section = places_of(links.columns["section_id"], sections.columns["section_id"])
         link = np.flatnonzero((person >= 0) & (section >= 0)).astype(np.int32)
         if len(link) < len(person):  # who left takes his memberships along
             person, section = person[link], section[link]
@@ -187,8 +186,8 @@ class _Memberships:
             of_person += 2 * np.bincount(person[sections.kept[section]], minlength=len(of_person))
         anybody = anywhere = 0
         if seen is not None and len(seen):
-            who = _place(array_of(seen[column]), people.columns["sis_id"])
-            where = _place(array_of(seen["section_id"]), sections.columns["section_id"])
+            who = places_of(array_of(seen[column]), people.columns["sis_id"])
+            where = places_of(array_of(seen["section_id"]), sections.columns["section_id"])
             unnamed = seen[column].isna().to_numpy()
             of_person += np.bincount(who[who >= 0], minlength=len(of_person))
             of_section += np.bincount(where[where >= 0], minlength=len(of_section))
@@ -198,12 +197,6 @@ class _Memberships:
             anybody = int((unnamed & ~placed).sum())
             anywhere = int(seen["section_id"].isna().sum())
         return cls(person, section, link, anybody, anywhere, newcomers, of_person, of_section)
-
-
-def _place(cells: pa.Array, among: pa.Array) -> Places:
-    """Where each cell stands among the others, or -1."""
-    place: Places = pc.index_in(cells, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
-    return place
 
 
 def _at(cells: pa.Array, places: Places | Numbers, absent: str | None = "") -> pa.Array:
@@ -287,16 +280,16 @@ def _people(
     sent, at_school = array_of(people["sis_school_id"]), standing["sections"].columns["school_id"]
     schools = pc.unique(pa.chunked_array([at_school, sent, open_schools]))
     schools = schools.take(pc.sort_indices(schools))  # the smaller number is the smaller id
-    school = _place(at_school, schools)
+    school = places_of(at_school, schools)
     here = links.person < len(people)  # not of those who stay though their row was rejected: they stay as they are
     person, section = (links.person, links.section) if here.all() else (links.person[here], links.section[here])
     tally = _Tally.of(person, school[section], len(schools))
     held = now.entities[name]
     held = held[held["active"].to_numpy(dtype=bool)]
-    before = _place(array_of(people["sis_id"]), array_of(held["sis_id"]))
+    before = places_of(array_of(people["sis_id"]), array_of(held["sis_id"]))
     in_doubt = links.of_person[: len(people)] + links.anybody
     newcomers = np.bincount(school, weights=links.newcomers, minlength=len(schools)).astype(np.int64)
-    primary = sent_school = _place(sent, schools)
+    primary = sent_school = places_of(sent, schools)
     if switches.primary_school:
         size = np.bincount(enrolled.section, minlength=len(school))
 
@@ -311,7 +304,7 @@ def _people(
         primary = tally.commonest(len(people), order)
         primary = np.where(primary < 0, sent_school, primary)
         old_school = _at(array_of(held["school_id"]), before, None)
-        old = np.where(is_in(old_school, open_schools), _place(old_school, schools), -1)  # nobody stays at a school that leaves
+        old = np.where(is_in(old_school, open_schools), places_of(old_school, schools), -1)  # nobody stays at a school that leaves
         doubt = in_doubt + np.where(old >= 0, newcomers[old], 0)
         uncounted = enrolled.of_section + enrolled.anywhere > 0
         by_size = np.bincount(person[uncounted[section]], minlength=len(people)) > 0 if uncounted.any() else np.zeros(len(people), dtype=bool)
@@ -372,7 +365,7 @@ def _sections(
     """Sections with name, grade, subject, and without course or term where these are switched off."""
     held = now.entities["sections"]
     held = held[held["active"].to_numpy(dtype=bool)]
-    before = _place(array_of(sections["section_id"]), array_of(held["section_id"]))
+    before = places_of(array_of(sections["section_id"]), array_of(held["section_id"]))
     columns = {column: sections[f"sis_{column}"].array for column in ("name", "grade", "subject")}
     if switches.section_name:
         columns["name"] = _texts(_names(sections, teaching, standing))
@@ -412,16 +405,16 @@ def _grades(sent: pa.Array, enrolled: _Memberships, students: _Standing, before:
     grade = students.columns["grade"]
     others = pc.unique(pa.chunked_array([grade, sent])).to_pylist()
     grades = pa.array([*values.GRADES, *sorted(set(others) - {"", *values.GRADES})], pa.string())
-    of_student = _place(grade, grades)
+    of_student = places_of(grade, grades)
     here = enrolled.section < len(sent)
     person, section = (enrolled.person, enrolled.section) if here.all() else (enrolled.person[here], enrolled.section[here])
     tally = _Tally.of(section, of_student[person], len(grades))
     commonest = tally.commonest(len(sent), lambda tied: ())
-    commonest = np.where(commonest < 0, _place(sent, grades), commonest)
+    commonest = np.where(commonest < 0, places_of(sent, grades), commonest)
     doubt = enrolled.of_section[: len(sent)] + enrolled.anywhere
     if students.kept.any():  # of whom only the grade of the night before is known: one more of another, one less of this
         doubt = doubt + 2 * np.bincount(section[students.kept[person]], minlength=len(sent))
-    return _at(grades, _settled(tally, commonest, _place(before, grades), doubt, doubt > 0))
+    return _at(grades, _settled(tally, commonest, places_of(before, grades), doubt, doubt > 0))
 
 
 def _subjects(sections: pd.DataFrame) -> pa.Array:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places_of_keys, side_by_side
 
 Positions = npt.NDArray[np.int64]
 
@@ -73,7 +73,8 @@ def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], cover
     _end_memberships(sides)
     findings += _keep_parents(sides, now)
     compared = dict(zip(sides, side_by_side(_changes, sides.values()), strict=True))
-    changes, before = ({name: pair[at] for name, pair in compared.items()} for at in (0, 1))
+    changes = {name: after for name, (after, _) in compared.items()}
+    before = {name: was for name, (_, was) in compared.items()}
     if "enrollments" in sides:
         changes["enrollments"], before["enrollments"] = _pair_moves(changes["enrollments"], before["enrollments"], sides)
     return ChangeSet(
@@ -90,7 +91,7 @@ def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
     before = _table(held, entity.columns) if held is not None else pa.table({column: pa.array([], pa.string()) for column in entity.columns})
     after = _table(wanted, entity.columns)
     active = held["active"].to_numpy(dtype=bool) if held is not None else np.zeros(0, dtype=bool)
-    position = places(*([side[column].combine_chunks() for column in entity.key] for side in (after, before))).astype(np.int64)
+    position = places_of_keys(*([side[column].combine_chunks() for column in entity.key] for side in (after, before))).astype(np.int64)
     found = np.zeros(len(before), dtype=bool)
     found[position[position >= 0]] = True
     missing = active & ~found & (not entity.incremental)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
 from sftp_ingest.roster import delta
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, places_of
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of
 from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, as_sent, sort
@@ -32,7 +31,6 @@ RACES: Mapping[str, str] = {
 }
 """Column of demographics.csv → Clever's word (contract 1.6.3)."""
 
-Positions = npt.NDArray[np.int64]
 
 TWO_OR_MORE = "demographicracetwoormoreraces"
 
@@ -76,8 +74,8 @@ def _joined(
     So nothing changes because a row of the other file was rejected.
     """
     names = array_of(frame[by])
-    at = _position(names, array_of(other[by])) if other is not None else np.full(len(frame), -1)
-    standing = _position(array_of(frame[key]), array_of(held.iloc[:, 0]))
+    at = places_of(names, array_of(other[by])) if other is not None else np.full(len(frame), -1, dtype=np.int32)
+    standing = places_of(array_of(frame[key]), array_of(held.iloc[:, 0]))
     kept = doubted & (at < 0) & (standing >= 0)
     joined = {}
     for column in columns:
@@ -88,12 +86,7 @@ def _joined(
     return joined
 
 
-def _position(cells: pa.Array, of: pa.Array) -> Positions:
-    position: Positions = pc.index_in(cells, value_set=of).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return position
-
-
-def _taken(frame: pd.DataFrame | None, column: str, at: Positions) -> pa.Array:
+def _taken(frame: pd.DataFrame | None, column: str, at: Places) -> pa.Array:
     """The column's cells at these places, blank where there is no place or no column."""
     if frame is None or column not in frame.columns or not len(frame):
         return pa.repeat("", len(at))
@@ -126,7 +119,7 @@ def _sections(verdict: Verdict, contract: Contract, now: Roster) -> tuple[pd.Dat
 
 def _description(sections: pd.DataFrame, now: Roster) -> pd.arrays.ArrowExtensionArray:
     courses = now.entities["courses"]
-    return pd.array(_taken(courses, "description", _position(array_of(sections["course_id"]), array_of(courses["course_id"]))), dtype=TEXT)
+    return pd.array(_taken(courses, "description", places_of(array_of(sections["course_id"]), array_of(courses["course_id"]))), dtype=TEXT)
 
 
 def _with_demographics(students: pd.DataFrame, verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataFrame:
@@ -217,7 +210,7 @@ def _contacts(verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataF
         known = held[~is_in(array_of(held["contact_id"]), array_of(people["contact_id"]))].drop_duplicates("contact_id")
         people = rows_of([people, known.drop(columns=["student_id", "active"])])
         pupils = pa.concat_arrays([pupils, array_of(_active(now, "students")["sis_id"])])
-    at = _position(array_of(links["contact_id"]), array_of(people["contact_id"]))
+    at = places_of(array_of(links["contact_id"]), array_of(people["contact_id"]))
     believed = (at >= 0) & is_in(array_of(links["student_id"]), pupils)
     links, at = links[believed], at[believed]
     columns = {name: pd.Series(pd.array(_taken(people, name, at), dtype=TEXT)) for name in entity.values if name != "source"}

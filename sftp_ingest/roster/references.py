@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Rejections, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of
 from sftp_ingest.roster.contract import Reference
 from sftp_ingest.roster.court import NO_IDS, Court, Ids, Rows, distinct, joined, seen_of
 from sftp_ingest.roster.ids import likely
@@ -83,7 +83,7 @@ def _reject_with_parents(court: Court, rows: Rows, column: str, cells: pa.Array,
         labels = [*parent.labels, *further]
         of_parent = np.concatenate((parent.cause[at], (why[why >= 0] + len(parent.labels) + 1).astype(np.int32)))
         gone = pa.concat_arrays([parent.column(parent.table.key[0]).take(pa.array(at)), array_of(unread[why >= 0])])
-        position = pc.index_in(cells, value_set=gone).fill_null(-1).to_numpy(zero_copy_only=False)
+        position = places_of(cells, gone)
         here = mask & (position >= 0)
         of_row = np.where(here, of_parent[position], 0) if len(of_parent) else np.zeros(len(mask), dtype=np.int32)
         by_label: dict[str, Mask] = {}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from sftp_ingest.model import Roster
 from sftp_ingest.roster import afterwards
-from sftp_ingest.roster.arrow import places
+from sftp_ingest.roster.arrow import places_of_keys
 from sftp_ingest.sync import empty_roster
 from tests.unit.districts import Files, applied, planned, small
 from tests.unit.test_laws import QUICK, districts
@@ -58,6 +58,6 @@ def test_a_key_of_two_parts_is_found_where_it_stands_and_nowhere_else(keys: list
         return [pa.array([f"{len(row[0])}:{row[0]}{row[1]}" for row in rows], pa.string())]
 
     wanted = [among.index(key) if key in among else -1 for key in keys]
-    assert places(parts(keys), parts(among)).tolist() == wanted
-    assert places(parts(keys[:2]), parts(among)).tolist() == wanted[:2]
-    assert places(single(keys), single(among)).tolist() == wanted
+    assert places_of_keys(parts(keys), parts(among)).tolist() == wanted
+    assert places_of_keys(parts(keys[:2]), parts(among)).tolist() == wanted[:2]
+    assert places_of_keys(single(keys), single(among)).tolist() == wanted
