@@ -77,6 +77,7 @@ def crowd(home: str, folder: str, districts: str, workers: str) -> Iterator[Told
             time.sleep(0.05)
         if lost := connection.scalar(select(func.count()).where(tables.sync_runs.c.outcome != "successful")):
             raise SystemExit(f"{lost} runs did not come to a good end")
+    working.stop(60)  # reports and copies come after a run is closed
     yield Told()
 
 
