@@ -95,18 +95,23 @@ class ColumnShape:
     """What a column looks like from afar: its share of blank cells, how many different values it has, and its commonest form.
 
     A form has 9 for every digit and a for every letter: `9999`, `aa-999`. No cell can be read from it.
+
+    Where only lines that changed were looked at since: so many values `came` that may be new, and so many `went` that may be gone.
     """
 
     blank: float = 0.0
     distinct: int = 0
     form: str = ""
+    came: int = 0
+    went: int = 0
 
 
 @dataclass(frozen=True)
 class FileShape:
     """The outward form of a file, kept to notice a change: its columns as compared, and whether its last line had a line end.
 
-    `rows` counts its rows, `shapes` has what each column looks like, `measures` what else is worth comparing, by name.
+    `rows` counts its rows, `shapes` has what each column looks like, `measures` what else is worth comparing, by name. These two were seen
+    when the whole file was read last; `changed` counts the lines that have changed since, and that alone were looked at.
     """
 
     columns: tuple[str, ...]
@@ -114,6 +119,7 @@ class FileShape:
     rows: int = 0
     shapes: Mapping[str, ColumnShape] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
+    changed: int = 0
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,8 @@ def of(engine: Engine, run: SyncRun, delivery: Delivery, applied: Applied, rules
         state = states.of(connection, run.district)
     if run.approved_digest or not state.repeatable or not as_known(state, applied, delivery, rules):
         return None
-    if state.read_at is None or delivery.received_at - state.read_at > LONGEST or delivery.received_at.year != state.read_at.year:
-        return None  # a year of two digits means another century one day
+    if not lately(state, delivery):
+        return None
     files.check_there(delivery)
     findings = ledger.findings(engine, applied.run.id)
     counts = {name: _again(each) for name, each in applied.run.counts.items()}
@@ -96,6 +96,11 @@ def of(engine: Engine, run: SyncRun, delivery: Delivery, applied: Applied, rules
         rows = {file: shape.rows for file, shape in applied.shapes.items()}
         details = Details(rows, dict.fromkeys(rows, 0), {}, ChangeSet({}, {}, {}, {}), None, findings)
     return Repeat(counts, findings, details, state)
+
+
+def lately(state: State, delivery: Delivery) -> bool:
+    """Whether the files were read as a whole not long before, and in the same year: a year of two digits means another century one day."""
+    return state.read_at is not None and delivery.received_at - state.read_at <= LONGEST and delivery.received_at.year == state.read_at.year
 
 
 def _again(counts: Counts) -> Counts:

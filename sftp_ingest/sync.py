@@ -20,7 +20,25 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
-from sftp_ingest.roster import afterwards, arrow, contract, delta, derive, diff, drift, files, fixit, formats, holds, loader, references, validator
+from sftp_ingest.roster import (
+    afterwards,
+    arrow,
+    clever,
+    contract,
+    delta,
+    derive,
+    diff,
+    drift,
+    excerpt,
+    files,
+    fixit,
+    formats,
+    holds,
+    loader,
+    references,
+    validator,
+)
+from sftp_ingest.roster.excerpt import Known
 from sftp_ingest.store import copies, database, ledger, rosters, states, upserter
 from sftp_ingest.store.copies import Copy
 from sftp_ingest.store.ledger import Applied
@@ -72,6 +90,8 @@ class Plan:
     waiting: ChangeSet | None = None
     lasting: bool = False
     """Whether the files tell the whole roster, so that told once more, they change nothing."""
+    whole: bool = True
+    """Whether the files were read as a whole, and not only those of their lines that are new."""
 
 
 def plan(
@@ -82,16 +102,22 @@ def plan(
     before: Mapping[str, FileShape] | None = None,
     attendance: Attendance | None = None,
     approved: str = "",
+    known: Known | None = None,
     stages: Stages | None = None,
 ) -> Plan:
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
 
-    `attendance` is asked for the attendance held now between two dates, where the delivery tells of any.
+    Where the roster is `known` to be what another delivery says, only lines that are new may have to be read. `attendance` is asked for the
+    attendance held now between two dates, where the delivery tells of any.
     Raises ContractError where the district's own contract folder is wrong.
     """
     stages = stages or Stages()
     delivery, packed = files.listed(delivery)
     format, rules = formats.read_as(delivery, settings)
+    if known is not None and format is clever and not packed:
+        short = _of_new_lines(known, delivery, rules, settings, now, approved, stages)
+        if short is not None:
+            return short
     with stages.stage("load"):
         loaded = loader.load(delivery, rules, strict=settings.strict, before=before, packed=packed)
         frames = format.prepare(loaded, rules, now, strict=settings.strict)
@@ -100,8 +126,8 @@ def plan(
         tonight = frames.shapes
         shapes = {**(before or {}), **tonight}  # of a file that was not sent tonight, the form it had
     with stages.stage("validate"):
-        known = references.ids_of(now)
-        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=known, before=before)
+        ids = references.ids_of(now)
+        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=ids, before=before)
         del frames
     rows = {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
     if verdict.refused:
@@ -129,6 +155,34 @@ def plan(
         rejections=verdict.rejections,
         waiting=review.waiting,
         lasting=review.hold is None and whole,
+    )
+
+
+def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, settings: Settings, now: Roster, approved: str, stages: Stages) -> Plan | None:
+    """The plan as a whole reading would come to it, or None where only that can tell."""
+    with stages.stage("excerpt"):
+        told = excerpt.read(known, delivery, rules, today=delivery.received_at.date())
+    if told is None:
+        return None
+    with stages.stage("compare"):
+        change_set = excerpt.compare(told, rules, now, settings.derive)
+    if change_set is None:
+        return None
+    with stages.stage("review"):
+        review = holds.review(change_set, now, settings.limits, approved=approved)
+    return Plan(
+        outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
+        findings=(),
+        counts=_counts(told.verdict, rules, now, change_set, review),
+        hold=review.hold,
+        flowing=review.flowing,
+        shapes=told.shapes,
+        rules=rules,
+        rows={rules.tables[name].file: count for name, count in told.rows.items()},
+        rejections={},
+        waiting=review.waiting,
+        lasting=review.hold is None,
+        whole=False,
     )
 
 
@@ -192,6 +246,7 @@ def sync(
         before=applied.shapes if applied else None,
         attendance=partial(attendance_held, engine, run.district),
         approved=run.approved_digest,
+        known=_known(engine, run, delivery, settings, applied, state, held, rules),
         stages=stages,
     )
     with stages.stage("details"):
@@ -204,7 +259,8 @@ def sync(
     known = repeat.as_known(state, applied, delivery, rules)
     repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
     token = held.token if held.token and planned.outcome == "unchanged" else secrets.token_hex(16)
-    _apply(engine, run, planned, State(run.id, rules, repeatable, delivery.received_at, state.touches, token=token), stages, baseline=applied is None)
+    read_at = delivery.received_at if planned.whole else state.read_at
+    _apply(engine, run, planned, State(run.id, rules, repeatable, read_at, state.touches, token=token), stages, baseline=applied is None)
     if copy is not None and planned.flowing is not None and token != held.token:
         with stages.stage("copy"):
             _copy(run, Copy(afterwards.roster(held.roster, planned.flowing), held.read_at, token), copy)
@@ -223,6 +279,15 @@ def _held(connection: Connection, run: SyncRun, state: State, applied: Applied |
         if kept is not None and now - kept.read_at < repeat.LONGEST:
             return kept
     return Copy(rosters.current(connection, run.district), now)
+
+
+def _known(engine: Engine, run: SyncRun, delivery: Delivery, settings: Settings, applied: Applied | None, state: State, held: Copy, rules: str) -> Known | None:
+    """What is known of the roster, where it is exactly what was delivered last, by these rules and without a word to anybody."""
+    if applied is None or not held.token or settings.strict or run.approved_digest:
+        return None
+    if not state.repeatable or state.rules != rules or not repeat.lately(state, delivery) or ledger.findings(engine, applied.run.id):
+        return None
+    return Known(applied.delivery, applied.shapes)
 
 
 def _copy(run: SyncRun, roster: Copy, path: Path) -> None:

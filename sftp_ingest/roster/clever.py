@@ -26,12 +26,23 @@ def prepare(frames: Frames, contract: Contract, now: Roster, *, strict: bool) ->
 
 def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     """The wanted roster. Entities of which no file was sent are absent from it: nothing is known of them tonight."""
-    sent = {records: [table for table in contract.of(records) if table.name in verdict.tables] for records in _KINDS}
+    sent = _sent(verdict, contract)
+    covered = {name: frozenset(table.source for table in tables) for name, tables in sent.items() if len(contract.of(name)) > 1 and tables}
+    covered["section_teachers"] = covered["sections"]
+    covered["contacts"] = frozenset({"", *(table.source for table in sent["contacts"])})
+    return Assembled(described(verdict, contract, now), _seen(verdict, contract), covered)
+
+
+def described(verdict: Verdict, contract: Contract, now: Roster) -> Roster:
+    """What the rows describe, as it was sent, in all entities of which there is a file among those judged."""
+    sent = _sent(verdict, contract)
     entities = {name: _entity(name, verdict, sent[name]) for name in ("schools", "teachers", "students", "enrollments", "attendance") if sent[name]}
-    sections = [(table, verdict.tables[table.name]) for table in sent["sections"]]
-    entities["sections"], entities["terms"], entities["courses"] = sections_of(sections)
-    entities["section_teachers"] = _section_teachers(rows_of([frame for _, frame in sections]))
-    entities["contacts"] = _contacts(verdict.tables["students"])
+    if sent["sections"]:
+        sections = [(table, verdict.tables[table.name]) for table in sent["sections"]]
+        entities["sections"], entities["terms"], entities["courses"] = sections_of(sections)
+        entities["section_teachers"] = _section_teachers(rows_of([frame for _, frame in sections]))
+    if "students" in verdict.tables:
+        entities["contacts"] = _contacts(verdict.tables["students"])
     if sent["contacts"]:
         entities["contacts"] = first_of([entities["contacts"], _named_contacts(_entity("contacts", verdict, sent["contacts"]), verdict, sent["contacts"])])
     if sent["staff"]:
@@ -41,10 +52,11 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     for table in contract.tables.values():
         if table.extends in entities:
             entities[table.extends] = _extended(entities[table.extends], table, verdict, now)
-    covered = {name: frozenset(table.source for table in tables) for name, tables in sent.items() if len(contract.of(name)) > 1 and tables}
-    covered["section_teachers"] = covered["sections"]
-    covered["contacts"] = frozenset({"", *(table.source for table in sent["contacts"])})
-    return Assembled(Roster({name: entities[name] for name in ENTITIES if name in entities}), _seen(verdict, contract), covered)
+    return Roster({name: entities[name] for name in ENTITIES if name in entities})
+
+
+def _sent(verdict: Verdict, contract: Contract) -> dict[str, list[Table]]:
+    return {records: [table for table in contract.of(records) if table.name in verdict.tables] for records in _KINDS}
 
 
 _KINDS = ("schools", "teachers", "students", "staff", "sections", "enrollments", "contacts", "attendance")

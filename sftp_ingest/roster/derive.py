@@ -22,6 +22,13 @@ from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of
 
 Numbers = npt.NDArray[np.int64]
 
+FILLED: Mapping[str, tuple[str, ...]] = {
+    "students": ("school_id", "school_ids"),
+    "teachers": ("school_id", "school_ids"),
+    "sections": ("name", "grade", "subject", "course_id", "term_id"),
+}
+"""Entity → the columns that are filled here, row by row; contacts and what is switched off change as a whole."""
+
 _NOTHING = pa.array([], pa.string())
 
 

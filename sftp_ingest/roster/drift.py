@@ -48,6 +48,9 @@ EMPTY_RISE = 0.20
 CLASS_FACTOR = 2
 """Students per section that halve or double in one night: sections were split or merged, or enrollments of a part were not exported."""
 
+CARRIED_SHARE = 0.10
+"""While no more of a file's lines than these have changed since all of it was seen, none of the shares and factors above can be reached."""
+
 OPEN_TYPES = frozenset({"string", "id", "email", "phone"}) | values.DATES
 """Types of a contract's field whose values are not of a short list; all others are vocabularies."""
 
@@ -151,8 +154,7 @@ def _columns(table: Table, was: FileShape, now: FileShape, frame: pd.DataFrame) 
             continue
         if not each.required and new.blank - old.blank > BLANK_RISE:  # a blank cell of a required column has a finding of its own
             yield finding("drift_blank", table.file, each.name, hint=f"{old.blank:.0%} → {new.blank:.0%} of its cells are blank")
-        few, many = sorted((old.distinct, new.distinct))
-        if few and many >= VALUES_FACTOR * few and many - few >= VALUES_FEWEST:
+        if _other_values(old.distinct, new.distinct):
             yield finding("drift_values", table.file, each.name, hint=f"{old.distinct:,} → {new.distinct:,} different values")
         if each.type == "id" and old.form and new.form and old.form != new.form:
             cells = sampled(array_of(frame[each.column]))
@@ -164,6 +166,11 @@ def _columns(table: Table, was: FileShape, now: FileShape, frame: pd.DataFrame) 
                 yield finding("drift_ids", table.file, each.name, hint=hint)
 
 
+def _other_values(old: int, new: int) -> bool:
+    few, many = sorted((old, new))
+    return few > 0 and many >= VALUES_FACTOR * few and many - few >= VALUES_FEWEST
+
+
 def _classes(table: Table, was: FileShape, now: FileShape) -> Iterator[Finding]:
     old, new = was.measures, now.measures
     if SECTIONS_EMPTY in old and SECTIONS_EMPTY in new and new[SECTIONS_EMPTY] - old[SECTIONS_EMPTY] > EMPTY_RISE:
@@ -172,3 +179,29 @@ def _classes(table: Table, was: FileShape, now: FileShape) -> Iterator[Finding]:
     small, large = sorted((old.get(CLASS_SIZE, 0.0), new.get(CLASS_SIZE, 0.0)))
     if small and large >= CLASS_FACTOR * small:
         yield finding("drift_class_size", table.file, hint=f"{old[CLASS_SIZE]:,.1f} → {new[CLASS_SIZE]:,.1f} students a section")
+
+
+# ---------------------------------------------------------------- carried on, where only the lines that changed are read
+
+
+def carried(table: Table, was: FileShape, rows: int, gone: pd.DataFrame, came: pd.DataFrame) -> FileShape | None:
+    """The shape of a file of which only these rows differ from the night before, when it was `was`.
+
+    None where so much has changed, that night or since the whole file was seen, that it may have drifted: the whole file tells.
+    """
+    changed = was.changed + max(len(gone), len(came))
+    if was.rows < FEWEST_ROWS:
+        return replace(was, rows=rows, changed=changed)
+    if changed > CARRIED_SHARE * was.rows:
+        return None
+    shapes = dict(was.shapes)
+    for each in table.fields:
+        old = was.shapes.get(each.column)
+        if old is None or each.type in OPEN_TYPES or each.column not in came.columns:
+            continue
+        before, tonight = (set(pc.unique(array_of(frame[each.column])).to_pylist()) - {""} for frame in (gone, came))
+        new = replace(old, came=old.came + len(tonight - before), went=old.went + len(before - tonight))
+        if _other_values(old.distinct, old.distinct + new.came) or _other_values(old.distinct, max(old.distinct - new.went, 1)):
+            return None
+        shapes[each.column] = new
+    return replace(was, rows=rows, shapes=shapes, changed=changed)

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
 from sftp_ingest.roster import astray, drift, files, lines
-from sftp_ingest.roster.arrow import TEXT, array_of, side_by_side
+from sftp_ingest.roster.arrow import TEXT, array_of, is_in, side_by_side
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
 
@@ -27,6 +28,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 """What Unicode calls white space, as far as it is ASCII."""
 
+_LINE_END = 0x0A
 _SPACE, _NOT_ASCII = 0x20, 0x80
 """No byte up to the one, and none from the other on, is surely not white space."""
 
@@ -72,7 +74,7 @@ def load(
     """
     found, chosen = _choose(delivery, contract, strict)
     found[:0] = packed
-    tables, unread, rows, shapes, gone, faulty = {}, {}, {}, {}, {}, {}
+    pairs, gone, read = {}, {}, []
     for table in contract.tables.values():
         if table.of:
             continue
@@ -88,18 +90,68 @@ def load(
         if table.core and not sealed.resent:
             file.find("file_not_resent")
         if table.pairs:
-            tables[table.name] = _pairs(files.content(delivery.folder, sealed) or b"")
+            pairs[table.name] = _pairs(files.content(delivery.folder, sealed) or b"")
             continue
         if table.deprecated:
             file.find("file_deprecated", hint=f"{table.deprecated} has taken its place")
         _read(file, files.content(delivery.folder, sealed), (before or {}).get(table.file))
         found.extend(file.findings)
-        if file.frame is not None and file.unread is not None:
-            tables[table.name], unread[table.name] = file.frame, file.unread
-            rows[table.name], shapes[table.file] = file.rows, file.shape
-        if file.faulty is not None:
-            faulty[table.file] = file.faulty
-    return Frames(tables, tuple(found), unread, rows, drift.shapes(tables, rows, shapes, contract), gone, faulty)
+        read.append(file)
+    frames = _together(read)
+    tables = {**pairs, **frames.tables}
+    shapes = drift.shapes(tables, frames.rows, frames.shapes, contract)
+    return replace(frames, tables=tables, findings=tuple(found), shapes=shapes, gone=gone)
+
+
+def parts(contents: Mapping[str, bytes], contract: Contract) -> Frames:
+    """Parts of files, by table and each below its file's header, as frames like those of whole files; lines are numbered within the part."""
+    read = []
+    for name, data in contents.items():
+        table = contract.tables[name]
+        file = _File(table.file, replace(table, may_be_empty=True, incremental=True), strict=False)
+        _read(file, data, None)
+        read.append(file)
+    return _together(read)
+
+
+def lines_of(table: Table, data: bytes, ids: pa.Array) -> list[bytes] | None:
+    """The lines of a file, each with its end, whose record has one of these ids in the first column of the table's key.
+
+    None where a line is not a record, which only a whole reading can tell.
+    """
+    header = lines.header(lines.decode(data[: data.index(b"\n") + 1]))
+    names = _header(_File(table.file, table, strict=False), header, None) or []
+    if table.key[0] not in names:
+        return None
+    columns = [str(place) for place in range(len(names))]
+    key = columns[names.index(table.key[0])]
+    try:
+        told = pacsv.read_csv(
+            pa.BufferReader(data),
+            read_options=pacsv.ReadOptions(skip_rows=1, column_names=columns, block_size=lines.BLOCK),
+            parse_options=pacsv.ParseOptions(ignore_empty_lines=False),
+            convert_options=pacsv.ConvertOptions(include_columns=[key], column_types={key: pa.string()}, strings_can_be_null=False),
+        )
+    except pa.ArrowInvalid:
+        return None
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_END) + 1
+    if len(told) != len(ends) - 1:
+        return None
+    at = np.flatnonzero(is_in(pc.utf8_trim_whitespace(told[key]), ids))
+    return [data[begin:end] for begin, end in zip(ends[at].tolist(), ends[at + 1].tolist(), strict=True)]
+
+
+def _together(read: Sequence[_File]) -> Frames:
+    """What was read of several files."""
+    whole = {file.table.name: file for file in read if file.frame is not None and file.unread is not None}
+    return Frames(
+        tables={name: file.frame for name, file in whole.items() if file.frame is not None},
+        findings=tuple(each for file in read for each in file.findings),
+        unread={name: file.unread for name, file in whole.items() if file.unread is not None},
+        rows={name: file.rows for name, file in whole.items()},
+        shapes={file.table.file: file.shape for file in whole.values()},
+        faulty={file.table.file: file.faulty for file in read if file.faulty is not None},
+    )
 
 
 def texts(delivery: Delivery, contract: Contract, wanted: Collection[str]) -> Iterator[tuple[Table, lines.Text]]:

@@ -277,7 +277,7 @@ def save_headers(connection: Connection, delivery_id: str, shapes: Mapping[str, 
 
 def _shape(kept: Mapping[str, Any]) -> FileShape:
     shapes = {column: ColumnShape(**each) for column, each in kept.get("shapes", {}).items()}
-    return FileShape(tuple(kept["columns"]), kept["terminated"], kept.get("rows", 0), shapes, kept.get("measures", {}))
+    return FileShape(tuple(kept["columns"]), kept["terminated"], kept.get("rows", 0), shapes, kept.get("measures", {}), kept.get("changed", 0))
 
 
 def _deliveries_of(district_id: str) -> Select[Any]:

@@ -17,6 +17,7 @@ import pandas as pd
 from sftp_ingest.config import Settings
 from sftp_ingest.model import ENTITIES, DeliveredFile, Delivery, FileShape, Limits, Roster
 from sftp_ingest.roster.arrow import TEXT
+from sftp_ingest.roster.excerpt import Known
 from sftp_ingest.sync import Plan, empty_roster, plan
 
 Rows = list[dict[str, str]]
@@ -130,12 +131,13 @@ def planned(
     settings: Settings = TOLERANT,
     before: Mapping[str, FileShape] | None = None,
     approved: str = "",
+    known: Known | None = None,
     **raw: bytes | None,
 ) -> Plan:
     """What the files would do."""
     now = now or empty_roster()
     held = partial(_attendance_between, now)
-    return plan(written(folder, files, **raw), replace(settings, strict=strict), now, before=before, attendance=held, approved=approved)
+    return plan(written(folder, files, **raw), replace(settings, strict=strict), now, before=before, attendance=held, approved=approved, known=known)
 
 
 def _attendance_between(now: Roster, first: str, last: str) -> pd.DataFrame:
