@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ import pyarrow.compute as pc
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.model import ENTITIES, Assembled, ChangeSet, DeliveredFile, Delivery, Derivations, FileShape, Frames, Roster, Verdict
 from sftp_ingest.roster import clever, contacts, derive, diff, drift, files, lines_changed, loader, validator
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of, places_of_keys
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of, places_of_keys, side_by_side
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.drift import CARRIED_SHARE, FEWEST_ROWS
 from sftp_ingest.roster.lines_changed import Changed
@@ -48,6 +50,14 @@ _NAMED_BY: Mapping[str, tuple[str, str]] = {
 }
 """Table → who must not name a record of it any more once it has left."""
 
+_LOOKED_AT: Mapping[str, tuple[str, ...]] = {
+    "students": ("sis_id", "school_id", "school_ids", "sis_school_id", "grade"),
+    "teachers": ("sis_id", "school_id", "school_ids", "sis_school_id", "last_name"),
+    "staff": ("sis_id",),
+    "contacts": ("student_id", "contact_id", "name", "sis_id"),
+}
+"""The columns of people that others hang on. Of most people nothing else has to be looked at, and there are many columns."""
+
 Positions = npt.NDArray[np.int64]
 
 
@@ -74,11 +84,15 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """An entity as it is to be: its rows that stay as they were sent, which stand at `stays` in the roster, and behind them new ones; `goes` leave."""
+    """An entity as it is to be: what stands at `stays` in the roster was sent once more, `new` comes behind it, and what stands at `goes` goes.
+
+    `frame` has the columns that others hang on.
+    """
 
     frame: pd.DataFrame
     stays: Positions
     goes: Positions
+    new: pd.DataFrame
 
 
 # ---------------------------------------------------------------- the lines
@@ -109,11 +123,7 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
             continue
         if name == "schools":  # everything else hangs on them, and they hardly ever change
             return None
-        try:
-            old = files.content(earlier.folder, before[name])
-        except DeliveryError:
-            return None
-        new = files.content(delivery.folder, sealed)
+        old, new = side_by_side(lambda read: read(), (partial(_kept, earlier.folder, before[name]), partial(files.content, delivery.folder, sealed)))
         if old is None or new is None or (changed := _changed(old, new, shape)) is None:
             return None
         header = new[: new.index(b"\n") + 1]
@@ -140,6 +150,13 @@ def _by_table(delivery: Delivery, rules: Contract) -> dict[str, DeliveredFile] |
     if own_words or any(check.unique for table in judged for check in table.checks):
         return None
     return found
+
+
+def _kept(folder: Path, sealed: DeliveredFile) -> bytes | None:
+    try:
+        return files.content(folder, sealed)
+    except DeliveryError:
+        return None
 
 
 def _changed(old: bytes, new: bytes, shape: FileShape) -> Changed | None:
@@ -235,12 +252,13 @@ def _told_in(rows: pd.DataFrame, held: pd.DataFrame, columns: Mapping[str, str])
 
 
 def _joined(name: str, held: pd.DataFrame, stays: Positions, goes: Positions, new: pd.DataFrame | None) -> _Wanted:
+    new = held.iloc[:0] if new is None else new
     columns = {}
-    for column in ENTITIES[name].columns:
+    for column in _LOOKED_AT.get(name, ENTITIES[name].columns):
         cells = array_of(held[column])
         cells = cells if len(stays) == len(held) else cells.take(pa.array(stays))
-        columns[column] = pd.array(cells if new is None or not len(new) else pa.concat_arrays([cells, array_of(new[column])]), dtype=TEXT)
-    return _Wanted(pd.DataFrame(columns, copy=False), stays, goes)
+        columns[column] = pd.array(pa.concat_arrays([cells, array_of(new[column])]) if len(new) else cells, dtype=TEXT)
+    return _Wanted(pd.DataFrame(columns, copy=False), stays, goes, new[list(ENTITIES[name].columns)])
 
 
 def _sound(excerpt: Excerpt, rules: Contract, wanted: Mapping[str, _Wanted], now: Roster) -> bool:
@@ -317,8 +335,7 @@ def _compared(wanted: Mapping[str, _Wanted], derived: Mapping[str, pd.DataFrame]
         differs = _differs(name, each, derived[name])
         if name == "sections":  # moves are told by the course of a section, whether it has changed or not
             differs |= is_in(array_of(each.frame["section_id"]).slice(0, length), moved)
-        chosen = np.concatenate((np.flatnonzero(differs), np.arange(length, len(each.frame))))
-        after[name] = derived[name].iloc[chosen]
+        after[name] = _in_full(name, each, derived[name], held, np.flatnonzero(differs))
         key = ENTITIES[name].key
         before = places_of_keys(*([array_of(frame[column]) for column in key] for frame in (after[name], held)))
         here[name] = held.iloc[np.union1d(before[before >= 0], each.goes)]
@@ -326,6 +343,13 @@ def _compared(wanted: Mapping[str, _Wanted], derived: Mapping[str, pd.DataFrame]
     counts = {name: int(now.entities[name]["active"].sum()) for name in changes.existing}
     unchanged = {name: count + counts[name] - changes.existing[name] for name, count in changes.unchanged.items()}
     return replace(changes, existing=counts, unchanged=unchanged)
+
+
+def _in_full(name: str, wanted: _Wanted, derived: pd.DataFrame, held: pd.DataFrame, differs: Positions) -> pd.DataFrame:
+    """All columns of the records that differ, and of the new ones."""
+    rows = pd.concat([held.iloc[wanted.stays[differs]][list(ENTITIES[name].columns)], wanted.new], ignore_index=True)
+    chosen = np.concatenate((differs, np.arange(len(wanted.stays), len(wanted.frame))))
+    return rows.assign(**{column: derived[column].array.take(chosen) for column in derive.FILLED.get(name, ())})
 
 
 def _differs(name: str, wanted: _Wanted, derived: pd.DataFrame) -> Mask:
