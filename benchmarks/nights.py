@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,20 @@ _KEYS_AFTER = ";".join(
 
 @dataclass(frozen=True)
 class Course:
-    """One way for ours to go through nights: what is said to it by the environment, and which folder comes on which night, in order.
+    """One way for ours to go through nights: which folder comes on which night, in order; `whole` has all of every file read.
 
     A night without a title is gone through outside the clock, to come to where another way begins.
     """
 
     name: str
     nights: tuple[tuple[str, str], ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = False
 
 
-# Another way, such as the full path where a shorter one is the default, is another line here.
-COURSES = (Course("sftp_ingest", ((FIRST, "night-1"), (UNCHANGED, "night-1"), (CHANGED, "night-2"))),)
+COURSES = (
+    Course("sftp_ingest", ((FIRST, "night-1"), (UNCHANGED, "night-1"), (CHANGED, "night-2"))),
+    Course("sftp_ingest, all read", (("", "night-1"), (CHANGED, "night-2")), whole=True),
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def scene(scratch: Path, nights: Path) -> Iterator[Scene]:
     """Make all that, outside any clock."""
     with Databases.open(scratch) as given:
         with given.fresh(SQLITE) as url, a_home(scratch, url) as home:
-            run(OURS_PYTHON, "ours", "sync", {"SFTP_INGEST_DATABASE_URL": url}, home=str(home), district="bench", folder=str(nights / "night-1"))
+            run(OURS_PYTHON, "ours", "sync", {"SFTP_INGEST_DATABASE_URL": url}, home=str(home), district="bench", folder=str(nights / "night-1"), whole="False")
             counts = databases.write_our_rows(url, scratch / "our-rows")
         yield Scene(scratch, nights, scratch / "our-rows", counts, given)
 
@@ -99,8 +101,8 @@ def _ours(at: Scene, kind: str, course: Course, _: int) -> Mapping[str, Figure]:
     with at.given.fresh(kind) as url, a_home(at.scratch, url) as home:
         for title, name in course.nights:
             folder = at.nights / name
-            environment = {**course.environment, "SFTP_INGEST_DATABASE_URL": url}
-            figure = run(OURS_PYTHON, "ours", "sync", environment, home=str(home), district="bench", folder=str(folder))
+            environment = {"SFTP_INGEST_DATABASE_URL": url}
+            figure = run(OURS_PYTHON, "ours", "sync", environment, home=str(home), district="bench", folder=str(folder), whole=str(course.whole))
             databases.expect_ours(url, course.name, districts.people(folder))
             if title:
                 figures[title] = figure

@@ -32,13 +32,21 @@ def _opened(home: str) -> tuple[Config, Engine]:
     return found, engine
 
 
-def sync(home: str, district: str, folder: str) -> Iterator[Told | None]:
-    """A whole run, in a database that may hold the nights before; told are its own stages, and what was outside them."""
+def sync(home: str, district: str, folder: str, whole: str) -> Iterator[Told | None]:
+    """A whole run, in a database that may hold the nights before; told are its own stages, and what was outside them.
+
+    `whole` has it read all of the files, as it does where the night before was judged by other rules.
+    """
+    from sqlalchemy import update
+
     from sftp_ingest import ready, runner  # noqa: F401 - `ready` as the daemon's fork server has it loaded
     from sftp_ingest.intake import inbox
-    from sftp_ingest.store import ledger
+    from sftp_ingest.store import database, ledger, tables
 
     settings, engine = _opened(home)
+    if whole == "True":
+        with database.writing(engine) as connection:
+            connection.execute(update(tables.roster_states).values(rules=""))
     delivery = inbox.copy_in(Path(folder), settings.deliveries, district, datetime.now(UTC))
     run_id = ledger.record(engine, delivery, datetime.now(UTC))
     yield None
