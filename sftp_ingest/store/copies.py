@@ -60,9 +60,8 @@ def write(path: Path, copy: Copy) -> None:
         with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as sink:
             for name in _COPIED:
                 columns = (*ENTITIES[name].columns, "active")
-                schema = rosters.schema_of(columns).with_metadata(told)
-                table = pa.Table.from_pandas(copy.roster.entities[name][list(columns)], schema=schema, preserve_index=False)
-                with pa.ipc.new_stream(sink, schema) as stream:
+                table = rosters.table_of(copy.roster.entities[name], columns).replace_schema_metadata(told)
+                with pa.ipc.new_stream(sink, table.schema) as stream:
                     stream.write_table(table.combine_chunks())
         part.replace(path)
     except OSError:

@@ -113,3 +113,13 @@ def _batches(blocks: Iterator[Sequence[tuple[str | int, ...]]], schema: pa.Schem
 def schema_of(columns: Sequence[str]) -> pa.Schema:
     """The types of such a frame's columns, as Arrow has them."""
     return pa.schema([(name, pa.bool_() if name == "active" else pa.string()) for name in columns])
+
+
+def table_of(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
+    """These columns of a frame of text, and of `active`, in a table; cells that Arrow has already stay where they are."""
+    schema = schema_of(columns)
+    return pa.table([_arrow(frame[name], kind) for name, kind in zip(columns, schema.types, strict=True)], schema=schema)
+
+
+def _arrow(column: pd.Series, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    return column.array.__arrow_array__() if column.dtype == pd.ArrowDtype(kind) else pa.array(column.to_numpy(), kind)

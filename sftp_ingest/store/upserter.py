@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity
-from sftp_ingest.store import bulk, tables
+from sftp_ingest.store import bulk, rosters, tables
 
 _ROWS = 50_000
 """How many rows are turned into CSV, or into Python's objects, at once."""
@@ -49,7 +49,7 @@ def apply(connection: Connection, district_id: str, run_id: int, change_set: Cha
 def _create(connection: Connection, district_id: str, run_id: int, entity: Entity, created: pd.DataFrame) -> None:
     """New records go straight into their table; one that is there already breaks the primary key."""
     same_for_all = {"district_id": district_id, **entity.fixed, "active": True, "first_seen_run": run_id, "last_changed_run": run_id}
-    _load(connection, entity.table, _stamped(_arrow(created, entity.columns), same_for_all))
+    _load(connection, entity.table, _stamped(rosters.table_of(created, entity.columns), same_for_all))
 
 
 def _change(connection: Connection, district_id: str, run_id: int, entity: Entity, changes: pd.DataFrame, now: datetime) -> None:
@@ -62,7 +62,7 @@ def _change(connection: Connection, district_id: str, run_id: int, entity: Entit
     staging = select(*described).limit(0).into("staged", temporary=True)
     connection.execute(staging)
     staged = staging.table
-    _load(connection, "staged", _arrow(changes, staged.c.keys()))
+    _load(connection, "staged", rosters.table_of(changes, staged.c.keys()))
     # A planner that knows neither table may compare every row with every row; with these indexes no plan it can choose is a bad one.
     Index("staged_here", *(staged.c[name] for name in entity.key)).create(connection)
     if relocates:
@@ -160,7 +160,7 @@ def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> 
 
 
 def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    return zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in _arrow(frame, columns).columns), strict=True)
+    return zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in rosters.table_of(frame, columns).columns), strict=True)
 
 
 def _json(value: Mapping[str, object]) -> str:
@@ -168,10 +168,6 @@ def _json(value: Mapping[str, object]) -> str:
 
 
 # ---------------------------------------------------------------- many rows at once
-
-
-def _arrow(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
-    return pa.Table.from_pandas(frame[list(columns)], schema=pa.schema([(name, pa.string()) for name in columns]), preserve_index=False)
 
 
 def _stamped(rows: pa.Table, stamps: Mapping[str, object]) -> pa.Table:
