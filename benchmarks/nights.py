@@ -61,7 +61,7 @@ def scene(scratch: Path, nights: Path) -> Iterator[Scene]:
     """Make all that, outside any clock."""
     with Databases.open(scratch) as given:
         with given.fresh(SQLITE) as url, a_home(scratch, url) as home:
-            run(OURS_PYTHON, "ours", "sync", {"SFTP_INGEST_DATABASE_URL": url}, home=str(home), district="bench", folder=str(nights / "night-1"), whole="False")
+            run(OURS_PYTHON, "ours", "sync", {"SFTP_INGEST_DATABASE_URL": url}, home=str(home), district="bench", folder=str(nights / "night-1"))
             counts = databases.write_our_rows(url, scratch / "our-rows")
         yield Scene(scratch, nights, scratch / "our-rows", counts, given)
 

@@ -32,7 +32,7 @@ def _opened(home: str) -> tuple[Config, Engine]:
     return found, engine
 
 
-def sync(home: str, district: str, folder: str, whole: str) -> Iterator[Told | None]:
+def sync(home: str, district: str, folder: str, whole: str = "False") -> Iterator[Told | None]:
     """A whole run, in a database that may hold the nights before; told are its own stages, and what was outside them.
 
     `whole` has it read all of the files, as it does where the night before was judged by other rules.

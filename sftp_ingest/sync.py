@@ -129,10 +129,9 @@ def plan(
         ids = references.ids_of(now)
         verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=ids, before=before)
         del frames
-    rows = {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
     if verdict.refused:
         counts = _counts(verdict, rules, now, None, None)
-        return Plan("refused", verdict.findings + drifted, counts, None, None, tonight, rules, rows, verdict.rejections)
+        return Plan("refused", verdict.findings + drifted, counts, None, None, tonight, rules, _rows(verdict, rules), verdict.rejections)
     with stages.stage("assemble"):
         assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
         whole = _tells_all(verdict, assembled.roster)
@@ -141,21 +140,40 @@ def plan(
         now = _with_attendance(now, assembled.roster, attendance)
         change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
         del assembled
+    made = _reviewed(verdict, change_set, shapes, rules, now, settings, approved, stages)
+    return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole)
+
+
+def _reviewed(
+    verdict: Verdict,
+    change_set: ChangeSet,
+    shapes: Mapping[str, FileShape],
+    rules: contract.Contract,
+    now: Roster,
+    settings: Settings,
+    approved: str,
+    stages: Stages,
+) -> Plan:
+    """The plan that a change set makes, as far as it may flow."""
     with stages.stage("review"):
         review = holds.review(change_set, now, settings.limits, shrunk=holds.shrunk(verdict.findings, rules), approved=approved)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
-        findings=verdict.findings + change_set.findings + drifted,
+        findings=verdict.findings + change_set.findings,
         counts=_counts(verdict, rules, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
         shapes=shapes,
         rules=rules,
-        rows=rows,
+        rows=_rows(verdict, rules),
         rejections=verdict.rejections,
         waiting=review.waiting,
-        lasting=review.hold is None and whole,
+        lasting=review.hold is None,
     )
+
+
+def _rows(verdict: Verdict, rules: contract.Contract) -> dict[str, int]:
+    return {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
 
 
 def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, settings: Settings, now: Roster, approved: str, stages: Stages) -> Plan | None:
@@ -168,22 +186,7 @@ def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, se
         change_set = excerpt.compare(told, rules, now, settings.derive)
     if change_set is None:
         return None
-    with stages.stage("review"):
-        review = holds.review(change_set, now, settings.limits, approved=approved)
-    return Plan(
-        outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
-        findings=(),
-        counts=_counts(told.verdict, rules, now, change_set, review),
-        hold=review.hold,
-        flowing=review.flowing,
-        shapes=told.shapes,
-        rules=rules,
-        rows={rules.tables[name].file: count for name, count in told.rows.items()},
-        rejections={},
-        waiting=review.waiting,
-        lasting=review.hold is None,
-        whole=False,
-    )
+    return replace(_reviewed(told.verdict, change_set, told.shapes, rules, now, settings, approved, stages), whole=False)
 
 
 def _tells_all(verdict: Verdict, wanted: Roster) -> bool:

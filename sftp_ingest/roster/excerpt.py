@@ -73,12 +73,11 @@ class Known:
 class Excerpt:
     """What is new in a delivery, by table: the rows that are gone, and the verdict on all rows of the records that any new row tells of.
 
-    `rows` counts the rows of the whole files, of whose shapes `shapes` says what can be said.
+    The verdict counts the rows of the whole files, of whose shapes `shapes` says what can be said.
     """
 
     gone: Mapping[str, pd.DataFrame]
     verdict: Verdict
-    rows: Mapping[str, int]
     shapes: Mapping[str, FileShape]
 
 
@@ -111,7 +110,7 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
     if packed or before is None or tonight is None or before.keys() != tonight.keys():
         return None
     files.check_there(delivery)
-    gone: dict[str, bytes] = {}
+    gone: dict[str, pd.DataFrame] = {}
     came: dict[str, bytes] = {}
     rows: dict[str, int] = {}
     for name, sealed in tonight.items():
@@ -127,12 +126,18 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
         if old is None or new is None or (changed := _changed(old, new, shape)) is None:
             return None
         header = new[: new.index(b"\n") + 1]
-        gone[name], came[name] = (header + b"".join(each) for each in (changed.gone, changed.came))
+        came[name] = header + b"".join(changed.came)
         rows[name] += len(changed.came) - len(changed.gone)
+        left = _read_in({name: header + b"".join(changed.gone)}, rules)
+        if left is None:
+            return None
+        gone[name] = left.tables[name]
         if table.repeat:
-            changes = [_read_in({name: each[name]}, rules) for each in (gone, came)]
-            ids = [array_of(each.tables[name][table.key[0]]) for each in changes if each is not None]
-            of_them = loader.lines_of(table, new, pc.unique(pa.concat_arrays(ids))) if len(ids) == len(changes) else None
+            told = _read_in({name: came[name]}, rules)
+            if told is None:
+                return None
+            ids = [array_of(each[table.key[0]]) for each in (gone[name], told.tables[name])]
+            of_them = loader.lines_of(table, new, pc.unique(pa.concat_arrays(ids)))
             if of_them is None:
                 return None
             came[name] = header + b"".join(of_them)
@@ -177,15 +182,15 @@ def _read_in(contents: Mapping[str, bytes], rules: Contract) -> Frames | None:
     return frames if every_one and not frames.findings and not frames.faulty else None
 
 
-def _judged(known: Known, gone: Mapping[str, bytes], came: Mapping[str, bytes], rows: Mapping[str, int], rules: Contract, today: date) -> Excerpt | None:
+def _judged(known: Known, gone: Mapping[str, pd.DataFrame], came: Mapping[str, bytes], rows: Mapping[str, int], rules: Contract, today: date) -> Excerpt | None:
     """The verdict, or None where it is not that all rows are to be believed."""
-    left, told = _read_in(gone, rules), _read_in(came, rules)
-    if left is None or told is None:
+    told = _read_in(came, rules)
+    if told is None:
         return None
     shapes = dict(known.shapes)
     for name in came:
         table = rules.tables[name]
-        shape = drift.carried(table, known.shapes[table.file], rows[name], left.tables[name], told.tables[name])
+        shape = drift.carried(table, known.shapes[table.file], rows[name], gone[name], told.tables[name])
         if shape is None:
             return None
         shapes[table.file] = shape
@@ -194,7 +199,7 @@ def _judged(known: Known, gone: Mapping[str, bytes], came: Mapping[str, bytes], 
     verdict = validator.validate(told, alone, today=today)
     if any(each.code != "section_without_students" for each in verdict.findings) or verdict.rejections:
         return None
-    return Excerpt(left.tables, replace(verdict, findings=(), rows=rows), rows, shapes)
+    return Excerpt(gone, replace(verdict, findings=(), rows=rows), shapes)
 
 
 # ---------------------------------------------------------------- the roster that follows
@@ -216,7 +221,7 @@ def _wanted(excerpt: Excerpt, part: Roster, now: Roster, switches: Derivations) 
     """All entities that the files tell of, in which records of rows that changed are replaced by what those rows say tonight."""
     wanted = {}
     for name, (table, columns) in _TOLD_IN.items():
-        if table not in excerpt.rows:
+        if table not in excerpt.verdict.rows:
             continue
         held, new = now.entities[name], part.entities.get(name)
         active = held["active"].to_numpy(dtype=bool)
