@@ -115,7 +115,7 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
 class Subsystem(SSHServerStreamSession[bytes]):
     """SFTP and nothing else: neither shell nor command is accepted, and no request is read while the answers to others are not taken."""
 
-    def __init__(self, connection: Connection, home_of: HomeOf, on_end: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, home_of: HomeOf, on_end: Callable[[bool], None]) -> None:
         super().__init__(None, home_of, SFTP_VERSION)
         self._connection = connection
         self._on_end = on_end
@@ -135,7 +135,7 @@ class Subsystem(SSHServerStreamSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """What was received is still worked off, whether or not anybody hears the answers."""
         self._taken.set()
-        self._on_end()
+        self._on_end(exc is None)
         super().connection_lost(exc)
 
     async def read(self, datatype: Any, n: int, exact: bool) -> bytes:

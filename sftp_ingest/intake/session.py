@@ -79,6 +79,7 @@ class Session(asyncssh.SSHServer):
         self._watch: asyncio.TimerHandle | None = None
         self._presence: IO[str] | None = None
         self._channels = 0
+        self._parted = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Someone is at the door."""
@@ -96,7 +97,8 @@ class Session(asyncssh.SSHServer):
         if self._presence:
             self._presence.close()
         if self.district:
-            ending = self.ending or ("lost" if exc else "closed")
+            # Who closes his channel and leaves may be gone before he has heard us out; then his goodbye is not read any more.
+            ending = self.ending or ("lost" if exc and not self._parted else "closed")
             seconds = round(self._loop.time() - self._opened, 1)
             log.info("session_closed", district=self.district, account=self.account, peer=self.peer, ending=ending, files=self._files)
             self.hall.audit.tell(self.district, "closed", self._id, ending=ending, seconds=seconds, received=self._files, received_bytes=self._bytes)
@@ -172,6 +174,7 @@ class Session(asyncssh.SSHServer):
         if self._channels >= CHANNELS:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "Too many channels")
         self._channels += 1
+        self._parted = False
         return Channel(self.connection), Subsystem(self.connection, partial(self.hall.home_of, self), self._channel_ended)
 
     def received(self, file: str, size: int, descriptor: int) -> None:
@@ -194,8 +197,9 @@ class Session(asyncssh.SSHServer):
         """One less is open."""
         self._handles -= 1
 
-    def _channel_ended(self) -> None:
+    def _channel_ended(self, in_order: bool) -> None:
         self._channels -= 1
+        self._parted = in_order and not self._channels
 
     async def _ask_for_admission(self) -> None:
         self._row = await self.hall.porter.admitted(self.connection.guest, cast(Account, self._proven).district)

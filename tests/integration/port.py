@@ -77,8 +77,11 @@ def with_client(config: Config, act: Callable[[asyncssh.SFTPClient], Awaitable[N
     asyncio.run(go())
 
 
+PATIENCE_SECONDS = 60.0  # only a failure is ever waited for that long
+
+
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not true():
             await asyncio.sleep(0.01)
 

@@ -20,7 +20,7 @@ from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import audit, crew, hostkeys, server
 from sftp_ingest.intake.inbox import PART_PREFIX
 from sftp_ingest.intake.room import GAP_BYTES
-from tests.integration.port import BIG, LOGGING, PASSWORD, Districts, by_password, connecting, cut_off, files, listening, parts, until
+from tests.integration.port import BIG, LOGGING, PASSWORD, PATIENCE_SECONDS, Districts, by_password, connecting, cut_off, files, listening, parts, until
 
 
 @pytest.fixture
@@ -36,7 +36,15 @@ def acceptors() -> list[int]:
     """The processes that this one has serve."""
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     found = [int(each) for path in children for each in path.read_text().split()]
-    return [each for each in found if b"sftp_ingest.intake.apart" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [each for each in found if b"sftp_ingest.intake.apart" in command(each)]
+
+
+def command(process: int) -> bytes:
+    """What it was started with; nothing once it is gone."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def server_of(part: Path) -> int:
@@ -114,7 +122,7 @@ def test_what_a_killed_acceptor_had_counted_in_a_home_is_room_again(config: Conf
 
 
 def test_an_acceptor_that_hangs_is_replaced(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "WATCH_SECONDS", 1.0)
+    monkeypatch.setattr(crew, "WATCH_SECONDS", 3.0)
 
     async def go() -> None:
         async with listening(config) as listener:
@@ -209,7 +217,7 @@ def test_all_acceptors_follow_the_host_keys(config: Config, monkeypatch: pytest.
 
             assert following not in await shown()
             hostkeys.switch(config)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while await shown() != {following}:
                     pass
 

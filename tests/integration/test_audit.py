@@ -47,6 +47,20 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(crewed: Config, 
     assert (crewed.sessions / "springfield").stat().st_mode & 0o777 == 0o700
 
 
+def test_who_closed_his_channel_and_is_gone_without_a_goodbye_has_left_in_order(crewed: Config) -> None:
+    async def go() -> None:
+        async with listening(crewed) as listener:
+            connection = await connecting(listener)
+            sftp = await connection.start_sftp_client()
+            sftp.exit()
+            await sftp.wait_closed()
+            connection.abort()
+            await until(lambda: not listener.guests)
+
+    asyncio.run(go())
+    assert [each["ending"] for each in audit.sessions(crewed.sessions, "springfield", today().date())] == ["closed"]
+
+
 def test_the_algorithm_of_the_host_key_is_on_record_also_where_one_key_knows_several(config: Config) -> None:
     hostkeys.make_host_key(config.host_keys[1])
     algorithms = ["rsa-sha2-256", "ssh-ed25519", "rsa-sha2-512"]

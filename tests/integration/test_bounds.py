@@ -16,7 +16,7 @@ import structlog
 
 from sftp_ingest.config import Config
 from sftp_ingest.intake.room import GAP_BYTES
-from tests.integration.port import BIG, Packets, connecting, files, listening, parts, until, with_client
+from tests.integration.port import BIG, PATIENCE_SECONDS, Packets, connecting, files, listening, parts, until, with_client
 
 FAILURE = asyncssh.FX_FAILURE
 
@@ -280,7 +280,7 @@ def test_a_stranger_that_is_slow_at_any_stage_is_sent_away(config: Config, greet
         async with listening(bounded(config, login_seconds=0.3)) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             writer.write(greeting)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while await reader.read(4096):
                     pass
             await until(lambda: not listener.guests)

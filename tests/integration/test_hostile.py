@@ -163,7 +163,7 @@ def test_ten_thousand_hostile_requests_leave_the_server_as_it_was(config: Config
     outside.mkdir()
     (outside / "secret.csv").write_bytes(b"not yours")
     before = told(outside)
-    open_to_all = replace(config, server=replace(config.server, trusted=("127.0.0.0/8",), file_bytes=1 << 20, home_files=500, login_seconds=2))
+    open_to_all = replace(config, server=replace(config.server, trusted=("127.0.0.0/8",), file_bytes=1 << 20, home_files=500, login_seconds=5))
 
     async def go() -> None:
         async with listening(open_to_all) as listener:

@@ -14,7 +14,7 @@ import asyncssh
 import pytest
 
 from sftp_ingest.config import Config
-from tests.integration.port import PASSWORD, by_password, connecting, files, listening, put_sealed, with_client
+from tests.integration.port import PASSWORD, PATIENCE_SECONDS, by_password, connecting, files, listening, put_sealed, with_client
 
 SECRET = b"not yours"
 Attempt = Callable[[asyncssh.SFTPClient, str], Awaitable[object]]
@@ -226,7 +226,7 @@ def test_pipes_sockets_and_devices_are_neither_opened_nor_written(config: Config
     async def act(sftp: asyncssh.SFTPClient) -> None:
         for name in ("pipe", "device"):
             for attempt in (read, write, append, change):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     with pytest.raises(asyncssh.SFTPError):
                         await attempt(sftp, name)
             await sftp.stat(name) if (home / name).exists() else None

@@ -18,7 +18,7 @@ import structlog
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.intake import server
 from sftp_ingest.intake.proxy import SIGNATURE
-from tests.integration.port import KEY, by_password, connecting, listening, until
+from tests.integration.port import KEY, PATIENCE_SECONDS, by_password, connecting, listening, until
 
 
 def header(source: str, *, command: int = 0x21, more: bytes = b"") -> bytes:
@@ -45,7 +45,7 @@ async def through_a_proxy(listener: server.Listener, first: bytes, **how: object
 def proxied(config: Config) -> Config:
     return replace(
         config,
-        server=replace(config.server, proxies=("127.0.0.0/8",), ban_score=2, login_seconds=1),
+        server=replace(config.server, proxies=("127.0.0.0/8",), ban_score=2, login_seconds=5),
         districts={"springfield": Settings(networks=("192.0.2.0/24", "2001:db8::/32"))},
     )
 
@@ -99,7 +99,7 @@ def test_a_proxy_that_does_not_say_for_whom_it_comes_is_not_heard(proxied: Confi
         async with listening(proxied) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             writer.write(first)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 with suppress(ConnectionResetError):
                     assert await reader.read(100) == b""
             writer.close()

@@ -27,6 +27,7 @@ from tests.integration.port import (
     KEY,
     LOGGING,
     PASSWORD,
+    PATIENCE_SECONDS,
     SFTP,
     STRANGER,
     Districts,
@@ -140,7 +141,7 @@ def test_a_client_that_does_not_log_in_in_time_is_sent_away(config: Config) -> N
     async def go() -> None:
         async with listening(replace(config, server=replace(config.server, login_seconds=0.2))) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while await reader.read(4096):
                     pass
             writer.close()
@@ -150,13 +151,13 @@ def test_a_client_that_does_not_log_in_in_time_is_sent_away(config: Config) -> N
 
 def test_a_silent_session_is_ended(config: Config, home: Path) -> None:
     async def go() -> None:
-        async with listening(replace(config, server=replace(config.server, idle_seconds=0.3))) as listener:
+        async with listening(replace(config, server=replace(config.server, idle_seconds=2))) as listener:
             async with await connecting(listener) as connection, connection.start_sftp_client() as sftp:
                 file = await sftp.open("students.csv", "wb")
                 for _ in range(5):
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.5)
                     await file.write(b"busy")
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     await connection.wait_closed()
             await until(lambda: not parts(home))
             assert files(home) == []
@@ -687,7 +688,7 @@ def test_draining_lets_an_open_upload_finish_and_lets_nobody_in(crewed: Config, 
         assert not draining.done()
         await file.write(b"and ended")
         await file.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await draining
             await connection.wait_closed()
         assert (home / "students.csv").read_bytes() == b"begun and ended"
@@ -702,7 +703,7 @@ def test_draining_cuts_off_what_takes_longer_than_the_grace(crewed: Config, home
         sftp = await connection.start_sftp_client()
         file = await sftp.open("students.csv", "wb")
         await file.write(b"begun")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await listener.drain(0.1)
         assert files(home) == []
         await connection.wait_closed()

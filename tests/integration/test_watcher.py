@@ -23,7 +23,7 @@ class Rings(list[str]):
 
     def wait(self) -> set[str]:
         """The districts that rang, once one has and it is quiet again."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not self and time.monotonic() < until:
             time.sleep(0.01)
         return self.heard()
@@ -145,7 +145,7 @@ def test_it_is_not_alive_once_a_ring_has_failed(tmp_path: Path) -> None:
     doorbell = Doorbell(tmp_path / "homes", fail)
     doorbell.start()
     (tmp_path / "homes" / "springfield").mkdir()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while doorbell.alive and time.monotonic() < until:
         time.sleep(0.01)
     assert not doorbell.alive
