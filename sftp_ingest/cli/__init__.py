@@ -1,5 +1,7 @@
 """The command line: one small function a command, and one place where faults become exit codes.
 
+What few commands need and takes long to import, such as asyncssh, they import in their own functions: nobody likes to wait for a list.
+
 Exit codes: 0 done · 1 refused or held · 2 configuration, contract or arguments · 3 a fault of the machine or a bug · 130 interrupted.
 """
 

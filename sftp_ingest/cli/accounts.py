@@ -16,7 +16,6 @@ from sqlalchemy import Engine
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import keys as public_keys
 from sftp_ingest.intake import passwords
 from sftp_ingest.model import Account
 from sftp_ingest.store import ledger
@@ -95,6 +94,8 @@ def list_accounts(
     as_json: JsonOption = False,
 ) -> None:
     """All accounts, and what opens them."""
+    from sftp_ingest.intake import keys as public_keys
+
     here = shared.opened(config_path)
     of = shared.known(here.engine, district).id if district else None
     found = ledger.accounts(here.engine, of)
@@ -120,11 +121,15 @@ def remove(name: NameArgument, config_path: ConfigOption = None, as_json: JsonOp
 
 def log_in(account: Account) -> dict[str, object]:
     """What opens an account, for people."""
+    from sftp_ingest.intake import keys as public_keys
+
     return {"keys": [f"{public_keys.told(line)} {fingerprint(line)}" for line in account.keys], "password": bool(account.password_hash)}
 
 
 def fingerprint(line: str) -> str:
     """By what a key is told from all others, also where its line became unreadable."""
+    from sftp_ingest.intake import keys as public_keys
+
     try:
         return public_keys.fingerprint(line)
     except ConfigError:
@@ -133,6 +138,8 @@ def fingerprint(line: str) -> str:
 
 def keys_of(path: Path) -> tuple[str, ...]:
     """The keys of a file, one a line. Raises ConfigError, naming the line, where one could not log in."""
+    from sftp_ingest.intake import keys as public_keys
+
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:

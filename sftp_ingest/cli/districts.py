@@ -8,12 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sftp_ingest import sweeps
 from sftp_ingest.cli import accounts, shared
 from sftp_ingest.cli.accounts import GenerateOption, KeyOption, PasswordOption
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, Opened
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import keys as public_keys
 from sftp_ingest.intake import passwords
 from sftp_ingest.model import Account, District
 from sftp_ingest.store import ledger
@@ -162,6 +160,8 @@ def add_key(
     as_json: JsonOption = False,
 ) -> None:
     """Let the holder of a key log in, or of a certificate by a key that is marked as `cert-authority`."""
+    from sftp_ingest.intake import keys as public_keys
+
     here = shared.opened(config_path)
     keys = accounts.keys_of(key)
     name = _account(here, district, account).name
@@ -210,6 +210,8 @@ def _make_home(home: Path) -> None:
 
 
 def _told(here: Opened, district: District) -> dict[str, Any]:
+    from sftp_ingest import sweeps
+
     now = datetime.now(UTC)
     since = sweeps.overdue_since(here.engine, here.config, district, now)
     last = ledger.last_delivery(here.engine, district.id)

@@ -7,7 +7,6 @@ import typer
 from sftp_ingest import config
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, JsonOption
-from sftp_ingest.intake import hostkeys
 
 app = typer.Typer(help="The host keys: who they are, and how they are exchanged while the daemon runs.", invoke_without_command=True)
 
@@ -28,6 +27,8 @@ def list_keys(config_path: ConfigOption = None, as_json: JsonOption = False) -> 
 @app.command("prepare")
 def prepare(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make the next keys, and announce them to all who log in."""
+    from sftp_ingest.intake import hostkeys
+
     settings = config.load(config.locate(config_path))
     hostkeys.prepare(settings)
     _tell(settings, as_json)
@@ -36,6 +37,8 @@ def prepare(config_path: ConfigOption = None, as_json: JsonOption = False) -> No
 @app.command("switch")
 def switch(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Use the next keys; clients that have not heard of them by now will not know the server."""
+    from sftp_ingest.intake import hostkeys
+
     settings = config.load(config.locate(config_path))
     hostkeys.switch(settings)
     _tell(settings, as_json)
@@ -44,11 +47,15 @@ def switch(config_path: ConfigOption = None, as_json: JsonOption = False) -> Non
 @app.command("retire")
 def retire(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Delete the old keys; clients that follow announcements forget them."""
+    from sftp_ingest.intake import hostkeys
+
     settings = config.load(config.locate(config_path))
     hostkeys.retire(settings)
     _tell(settings, as_json)
 
 
 def _tell(settings: config.Config, as_json: bool) -> None:
+    from sftp_ingest.intake import hostkeys
+
     found = hostkeys.fingerprints(settings)
     shared.tell("\n".join(f"{path}  {fingerprint}" for path, fingerprint in found.items()), found, as_json)
