@@ -15,7 +15,7 @@ import asyncssh
 import pytest
 
 from sftp_ingest.config import FILE_NAME
-from tests.acceptance.conftest import Home, run_command
+from tests.acceptance.conftest import Home, run_command, run_program
 from tests.unit.districts import csv_of, ruled, small, student
 
 COMMANDS = (
@@ -417,7 +417,7 @@ def test_an_unknown_district_ends_with_2_and_is_named(home: Home, good: Path) ->
 
 def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        made = run_command("sample", folder, "--students", "50", "--nights", "2", "--seed", "5", "--faults", "--json", cwd=tmp_path)
+        made = run_program("sample", folder, "--students", "50", "--nights", "2", "--seed", "5", "--faults", "--json", cwd=tmp_path)
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)[1]["story"]["faults"] > 0
     one, two = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*.csv")} for root in (tmp_path / "one", tmp_path / "two"))
@@ -467,6 +467,7 @@ def test_every_command_explains_itself(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         for command, done in zip(COMMANDS, pool.map(lambda command: run_command(*command.split(), "--help", cwd=tmp_path), COMMANDS), strict=True):
             assert (done.returncode, "Usage" in done.stdout) == (0, True), command
+    assert "Usage" in run_program("--help", cwd=tmp_path).stdout
 
 
 def test_hostile_arguments_get_a_sentence_and_never_a_traceback(home: Home, tmp_path: Path, good: Path) -> None:
