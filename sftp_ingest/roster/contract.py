@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -177,6 +177,7 @@ class Contract:
         return tuple(sorted((table for table in self.tables.values() if table.records == records), key=lambda table: table.rank))
 
 
+@lru_cache(4096)  # the contract's own are asked for thousands of times a night
 def normalised(header: str) -> str:
     """A header as compared: without surrounding space, in lower case, with `_` for spaces and hyphens; what follows `ext.` is the district's own and stays.
 

@@ -124,12 +124,15 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 SERVING = """
 import asyncio, sys
+from functools import partial
 from pathlib import Path
-from sftp_ingest.config import Config
+from sftp_ingest.config import Config, Server
 from sftp_ingest.intake import server
+from sftp_ingest.logs import set_up_logging
 
 async def serve():
-    listener = await server.listen(Config(Path(sys.argv[1]), Path(sys.argv[2]), ""), lambda name: None, lambda district: None, int)
+    config = Config(Path(sys.argv[1]), Path(sys.argv[2]), "", server=Server(acceptors=int(sys.argv[3])))
+    listener = await server.listen(config, lambda name: None, lambda district: None, partial(set_up_logging, "json"))
     print(listener.port, flush=True)
     await asyncio.Event().wait()
 
@@ -137,10 +140,11 @@ asyncio.run(serve())
 """
 
 
-def test_a_port_that_systemd_opened_is_taken_over(config: Config) -> None:
+@pytest.mark.parametrize("acceptors", ["1", "2"])
+def test_a_port_that_systemd_opened_is_taken_over(config: Config, acceptors: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-        arguments = [sys.executable, "-c", AS_SYSTEMD, str(door.fileno()), sys.executable, "-c", SERVING, str(config.file), str(config.data)]
+        arguments = [sys.executable, "-c", AS_SYSTEMD, str(door.fileno()), sys.executable, "-c", SERVING, str(config.file), str(config.data), acceptors]
         with subprocess.Popen(arguments, pass_fds=[door.fileno()], stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
