@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ def postgres_url() -> Iterator[str]:
     # Not pytest's own folder: as root the server is another user's, and every other pytest session closes that folder to other users.
     with tempfile.TemporaryDirectory(prefix="sftp-ingest-postgres-") as folder:
         server = get_server(Path(folder) / "data")
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM SET fsync = off")  # no test cuts the power, and the folder goes with the session
+            admin.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
         server.cleanup()
 
@@ -62,10 +66,39 @@ def an_empty_database(request: pytest.FixtureRequest, kind: str, path: Path) -> 
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.fixture(scope="session")
+def models() -> dict[str, str]:
+    """By kind the URL of a database with all tables and nothing in them; the first test that needs it makes it."""
+    return {}
+
+
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """An engine on an empty database with all tables."""
+def engine(database_url: str, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine on an empty database with all tables: a copy of one that was made once, for making them takes as long as many a test."""
+    kind, _, _ = database_url.partition(":")
+    if kind not in models:
+        models[kind] = _model(kind, tmp_path_factory, request)
+    model, mine = make_url(models[kind]).database, make_url(database_url).database
+    assert model and mine
+    if kind == "sqlite":
+        shutil.copyfile(model, mine)
+    else:
+        with psycopg.connect(request.getfixturevalue("postgres_url"), autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(mine)))
+            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(mine), sql.Identifier(model)))
     opened = database.open_engine(database_url)
-    database.upgrade(opened)
     yield opened
     opened.dispose()
+
+
+def _model(kind: str, folders: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+    url = f"sqlite:///{folders.mktemp('model')}/model.db"
+    if kind != "sqlite":
+        server, name = request.getfixturevalue("postgres_url"), f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        url = make_url(server).set(database=name).render_as_string(hide_password=False)
+    opened = database.open_engine(url)
+    database.upgrade(opened)
+    opened.dispose()
+    return url

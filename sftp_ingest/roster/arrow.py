@@ -22,12 +22,20 @@ Places = npt.NDArray[np.int32]
 _FEW = 8
 """Where there are so many times more keys to look among, most of them are left out before any is looked for."""
 
+_THREADS_FROM = 20_000
+"""Of so many rows on, threads save more time than it takes to begin them."""
+
 Part = TypeVar("Part")
 Made = TypeVar("Made")
 
 
-def side_by_side(make: Callable[[Part], Made], parts: Iterable[Part]) -> list[Made]:
-    """What is made of every part, in their order, by as many threads as there are processors: Arrow works on columns without Python's lock."""
+def side_by_side(make: Callable[[Part], Made], parts: Iterable[Part], rows: int) -> list[Made]:
+    """What is made of every part, in their order, by as many threads as there are processors: Arrow works on columns without Python's lock.
+
+    Of few `rows` one part is made after the other.
+    """
+    if rows < _THREADS_FROM:
+        return [make(part) for part in parts]
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
         return list(pool.map(make, parts))
 
@@ -41,7 +49,7 @@ def array_of(series: pd.Series) -> pa.Array:
 def filtered(frame: pd.DataFrame, mask: Mask) -> pd.DataFrame:
     """The masked rows of a frame of text."""
     kept = pa.array(mask)
-    columns = side_by_side(lambda name: pd.array(array_of(frame[name]).filter(kept), dtype=TEXT), frame.columns)
+    columns = side_by_side(lambda name: pd.array(array_of(frame[name]).filter(kept), dtype=TEXT), frame.columns, len(frame))
     return pd.DataFrame(dict(zip(frame.columns, columns, strict=True)), index=frame.index[mask], copy=False)
 
 

@@ -70,7 +70,7 @@ class Rows:
 
     def encode(self, names: Iterable[str]) -> None:
         """Find the distinct texts of several columns side by side, for `encoded` to know."""
-        arrow.side_by_side(self.encoded, {name for name in names if name in self.frame.columns})
+        arrow.side_by_side(self.encoded, {name for name in names if name in self.frame.columns}, len(self.frame))
 
     def forget(self) -> None:
         """Give back the memory of what `encoded` knows: of millions of short rows it is as large as the file."""

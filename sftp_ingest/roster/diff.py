@@ -66,13 +66,14 @@ def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], cover
     says what is. The order of rows means nothing, neither here nor there.
     """
     told = [entity for name, entity in ENTITIES.items() if name in wanted.entities]
-    sides = dict(zip((each.name for each in told), side_by_side(lambda each: _side(each, now, wanted.entities[each.name]), told), strict=True))
+    rows = max((len(frame) for frame in wanted.entities.values()), default=0)
+    sides = dict(zip((each.name for each in told), side_by_side(lambda each: _side(each, now, wanted.entities[each.name]), told, rows), strict=True))
     for name, sources in covered.items():
         _keep_uncovered(sides, name, sources)
     findings = [found for name, side in sides.items() for found in _keep_seen(side, seen.get(name))]
     _end_memberships(sides)
     findings += _keep_parents(sides, now)
-    compared = dict(zip(sides, side_by_side(_changes, sides.values()), strict=True))
+    compared = dict(zip(sides, side_by_side(_changes, sides.values(), rows), strict=True))
     changes = {name: after for name, (after, _) in compared.items()}
     before = {name: was for name, (_, was) in compared.items()}
     if "enrollments" in sides:

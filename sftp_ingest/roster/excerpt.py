@@ -122,7 +122,8 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
             continue
         if name == "schools":  # everything else hangs on them, and they hardly ever change
             return None
-        old, new = side_by_side(lambda read: read(), (partial(_kept, earlier.folder, before[name]), partial(files.content, delivery.folder, sealed)))
+        both = partial(_kept, earlier.folder, before[name]), partial(files.content, delivery.folder, sealed)
+        old, new = side_by_side(lambda read: read(), both, shape.rows)
         if old is None or new is None or (changed := _changed(old, new, shape)) is None:
             return None
         header = new[: new.index(b"\n") + 1]

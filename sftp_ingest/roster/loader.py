@@ -382,7 +382,7 @@ def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> p
         return cells if order is None else cells.take(order)
 
     names = list(columns)
-    cells = dict(zip(names, side_by_side(trimmed, names), strict=True))
+    cells = dict(zip(names, side_by_side(trimmed, names, len(at)), strict=True))
     at = at if order is None else np.sort(at)
     blank = np.ones(len(at), dtype=bool)
     for column in cells.values():

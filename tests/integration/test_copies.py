@@ -161,7 +161,7 @@ def test_what_a_revert_put_back_is_read_from_the_tables(house: House, readings: 
 NUMBERS = count()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], phases=[Phase.generate])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], phases=[Phase.generate])
 @given(
     nights=st.lists(districts(), min_size=3, max_size=5),
     spoiler=st.sampled_from(["", *sorted(SPOILERS)]),
