@@ -73,6 +73,7 @@ class _Apart:
     def _take(self) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._doorway, 1024, 1)
         if not message:  # the daemon is gone, of which the wire tells as well
+            asyncio.get_running_loop().remove_reader(self._doorway)
             return
         guest, peer = json.loads(message)
         if not descriptors:
@@ -86,15 +87,16 @@ class _Apart:
         task.add_done_callback(self._coming.discard)
 
     async def _hear(self) -> None:
-        while line := await self._reader.readline():
-            number, words = heard(line)
-            if number:
-                self._porter.answer(number, *words)
-            elif words[0] == DRAIN:
-                self._grace.set_result(words[1])
-            else:
-                with suppress(ConfigError):  # the daemon, which reads them too, has told of it
-                    await self._acceptor.renew()
+        with suppress(OSError):  # we may have spoken to the daemon that was gone, before we heard that it is
+            while line := await self._reader.readline():
+                number, words = heard(line)
+                if number:
+                    self._porter.answer(number, *words)
+                elif words[0] == DRAIN:
+                    self._grace.set_result(words[1])
+                else:
+                    with suppress(ConfigError):  # the daemon, which reads them too, has told of it
+                        await self._acceptor.renew()
         os._exit(1)  # nobody is there any more to say who may come in; uploads can be gone on with
 
     async def _be_alive(self) -> None:

@@ -33,6 +33,24 @@ LOGGING = partial(set_up_logging, "json")
 """How acceptors in processes of their own log."""
 
 
+SERVING = """
+import asyncio, sys
+from functools import partial
+from pathlib import Path
+from sftp_ingest.config import Config, Server
+from sftp_ingest.intake import server
+from sftp_ingest.logs import set_up_logging
+
+async def serve():
+    config = Config(Path(sys.argv[1]), Path(sys.argv[2]), "", server=Server(acceptors=int(sys.argv[3])))
+    listener = await server.listen(config, lambda name: None, lambda district: None, partial(set_up_logging, "json"))
+    print(listener.port, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+"""A server in a process of its own, told its configuration, the folder of its data, and how many acceptors; it prints its port."""
+
 needs_openssh = pytest.mark.skipif(SFTP is None, reason="OpenSSH's sftp is not installed")
 
 

@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,10 +20,24 @@ import structlog
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import audit, crew, hostkeys, server
+from sftp_ingest.intake import apart, audit, crew, hostkeys, server
 from sftp_ingest.intake.inbox import PART_PREFIX
 from sftp_ingest.intake.room import GAP_BYTES
-from tests.integration.port import BIG, LOGGING, PASSWORD, PATIENCE_SECONDS, Districts, by_password, connecting, cut_off, files, listening, parts, until
+from tests.integration.port import (
+    BIG,
+    LOGGING,
+    PASSWORD,
+    PATIENCE_SECONDS,
+    SERVING,
+    Districts,
+    by_password,
+    connecting,
+    cut_off,
+    files,
+    listening,
+    parts,
+    until,
+)
 
 
 @pytest.fixture
@@ -32,9 +49,9 @@ def having(config: Config, **settings: object) -> Config:
     return replace(config, server=replace(config.server, **settings))
 
 
-def acceptors() -> list[int]:
-    """The processes that this one has serve."""
-    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+def acceptors(of: int = 0) -> list[int]:
+    """The processes that this one has serve, or another."""
+    children = Path(f"/proc/{of or os.getpid()}/task").glob("*/children")
     found = [int(each) for path in children for each in path.read_text().split()]
     return [each for each in found if b"sftp_ingest.intake.apart" in command(each)]
 
@@ -149,6 +166,23 @@ def test_all_die_and_others_serve(config: Config, home: Path) -> None:
         assert files(home) == ["0.csv", "1.csv"]
 
     asyncio.run(go())
+
+
+def test_acceptors_are_gone_with_the_one_that_had_them_serve(config: Config) -> None:
+    """Also where they have spoken to nobody before they could hear that there is nobody."""
+    with subprocess.Popen([sys.executable, "-c", SERVING, str(config.file), str(config.data), "2"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline())
+        serving = acceptors(process.pid)
+        assert len(serving) == 2
+        for each in serving:
+            os.kill(each, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+    time.sleep(1.5 * apart.ALIVE_SECONDS)
+    for each in serving:
+        os.kill(each, signal.SIGCONT)
+    asyncio.run(until(lambda: not any(map(command, serving))))
 
 
 def test_what_overtook_an_upload_in_another_process_is_what_stands(config: Config, home: Path) -> None:

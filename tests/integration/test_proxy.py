@@ -18,7 +18,7 @@ import structlog
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.intake import server
 from sftp_ingest.intake.proxy import SIGNATURE
-from tests.integration.port import KEY, PATIENCE_SECONDS, by_password, connecting, listening, until
+from tests.integration.port import KEY, PATIENCE_SECONDS, SERVING, by_password, connecting, listening, until
 
 
 def header(source: str, *, command: int = 0x21, more: bytes = b"") -> bytes:
@@ -121,22 +121,6 @@ import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
-"""
-SERVING = """
-import asyncio, sys
-from functools import partial
-from pathlib import Path
-from sftp_ingest.config import Config, Server
-from sftp_ingest.intake import server
-from sftp_ingest.logs import set_up_logging
-
-async def serve():
-    config = Config(Path(sys.argv[1]), Path(sys.argv[2]), "", server=Server(acceptors=int(sys.argv[3])))
-    listener = await server.listen(config, lambda name: None, lambda district: None, partial(set_up_logging, "json"))
-    print(listener.port, flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(serve())
 """
 
 
