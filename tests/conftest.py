@@ -21,6 +21,9 @@ from sftp_ingest.store import database
 
 hypothesis.settings.register_profile("fuzz", max_examples=5_000)  # pytest --hypothesis-profile=fuzz tests/unit/test_fuzz.py
 
+PATIENCE_SECONDS = 60.0
+"""How long anything may take that ought to happen; slow machines test too, and only a failure is ever waited for that long."""
+
 POSTGRES_VARIABLE = "SFTP_INGEST_TEST_POSTGRES"
 
 
@@ -67,19 +70,30 @@ def an_empty_database(request: pytest.FixtureRequest, kind: str, path: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def models() -> dict[str, str]:
-    """By kind the URL of a database with all tables and nothing in them; the first test that needs it makes it."""
-    return {}
+def sqlite_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a database with all tables and nothing in them: to make them takes as long as many a test."""
+    return _with_tables(f"sqlite:///{tmp_path_factory.mktemp('model')}/model.db")
+
+
+@pytest.fixture(scope="session")
+def postgresql_model(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
+    """The name of such a database on PostgreSQL."""
+    with an_empty_database(request, "postgresql", Path()) as url:
+        yield _with_tables(url)
+
+
+def _with_tables(url: str) -> str:
+    opened = database.open_engine(url)
+    database.upgrade(opened)
+    opened.dispose()
+    return make_url(url).database or ""
 
 
 @pytest.fixture
-def engine(database_url: str, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine on an empty database with all tables: a copy of one that was made once, for making them takes as long as many a test."""
-    kind, _, _ = database_url.partition(":")
-    if kind not in models:
-        models[kind] = _model(kind, tmp_path_factory, request)
-    model, mine = make_url(models[kind]).database, make_url(database_url).database
-    assert model and mine
+def engine(database_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine on an empty database with all tables, copied from the model."""
+    kind, mine = database_url.partition(":")[0], make_url(database_url).database or ""
+    model = request.getfixturevalue(f"{kind}_model")
     if kind == "sqlite":
         shutil.copyfile(model, mine)
     else:
@@ -89,16 +103,3 @@ def engine(database_url: str, models: dict[str, str], tmp_path_factory: pytest.T
     opened = database.open_engine(database_url)
     yield opened
     opened.dispose()
-
-
-def _model(kind: str, folders: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
-    url = f"sqlite:///{folders.mktemp('model')}/model.db"
-    if kind != "sqlite":
-        server, name = request.getfixturevalue("postgres_url"), f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        url = make_url(server).set(database=name).render_as_string(hide_password=False)
-    opened = database.open_engine(url)
-    database.upgrade(opened)
-    opened.dispose()
-    return url

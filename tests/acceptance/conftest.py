@@ -26,11 +26,9 @@ from sftp_ingest.cli import main
 from sftp_ingest.config import FILE_NAME
 from sftp_ingest.model import SyncRun
 from sftp_ingest.store import database, ledger, tables
+from tests.conftest import PATIENCE_SECONDS
 
 T = TypeVar("T")
-
-PATIENCE_SECONDS = 60.0
-"""How long anything may take that ought to happen; slow machines test too."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["sftp_ingest.ready", "sftp_ingest.cli", "sftp_ingest.sweeps", "sftp_ingest.intake.keys"])

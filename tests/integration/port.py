@@ -21,6 +21,7 @@ from sftp_ingest.intake import passwords, server
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.model import Account
+from tests.conftest import PATIENCE_SECONDS
 
 SSH = shutil.which("ssh")
 SFTP = shutil.which("sftp")
@@ -93,9 +94,6 @@ def with_client(config: Config, act: Callable[[asyncssh.SFTPClient], Awaitable[N
             await act(sftp)
 
     asyncio.run(go())
-
-
-PATIENCE_SECONDS = 60.0  # only a failure is ever waited for that long
 
 
 async def until(true: Callable[[], object]) -> None:

@@ -23,13 +23,13 @@ from sftp_ingest import runner
 from sftp_ingest.errors import StoreError
 from sftp_ingest.model import Delivery, Outcome, Roster
 from sftp_ingest.store import database, ledger, rosters, tables, upserter
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.house import NIGHT, NOW, House
 from tests.integration.test_store import add, change_set, delivery
 from tests.unit.districts import Files, enrollment, section, small, student
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 60.0
 DELIVERIES = 100
 ELSEWHERE = "s9"
 

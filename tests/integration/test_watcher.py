@@ -15,6 +15,7 @@ from sftp_ingest.config import Config, Server
 from sftp_ingest.intake import hostkeys, inbox, passwords, server
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.model import Account
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.port import LOGGING
 
 
@@ -23,7 +24,7 @@ class Rings(list[str]):
 
     def wait(self) -> set[str]:
         """The districts that rang, once one has and it is quiet again."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_SECONDS
         while not self and time.monotonic() < until:
             time.sleep(0.01)
         return self.heard()
@@ -145,7 +146,7 @@ def test_it_is_not_alive_once_a_ring_has_failed(tmp_path: Path) -> None:
     doorbell = Doorbell(tmp_path / "homes", fail)
     doorbell.start()
     (tmp_path / "homes" / "springfield").mkdir()
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_SECONDS
     while doorbell.alive and time.monotonic() < until:
         time.sleep(0.01)
     assert not doorbell.alive
