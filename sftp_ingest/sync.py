@@ -32,6 +32,7 @@ from sftp_ingest.roster import (
     excerpt,
     files,
     fixit,
+    following,
     formats,
     holds,
     loader,
@@ -183,7 +184,7 @@ def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, se
     if told is None:
         return None
     with stages.stage("compare"):
-        change_set = excerpt.compare(told, rules, now, settings.derive)
+        change_set = following.compare(told, rules, now, settings.derive)
     if change_set is None:
         return None
     return replace(_reviewed(told.verdict, change_set, told.shapes, rules, now, settings, approved, stages), whole=False)

@@ -1,0 +1,167 @@
+"""Whose derived columns may be others once few records were told anew, and what they are then: nobody else has to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
+from sftp_ingest.roster import derive
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, encoded, first_ones, groups, is_in, more_than_once, places_of
+
+Positions = npt.NDArray[np.int64]
+
+_LINKS: Mapping[str, tuple[str, str]] = {"students": ("enrollments", "student_id"), "teachers": ("section_teachers", "teacher_id")}
+"""People → their memberships, and the column of these that names them."""
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "students": ("sis_id", "school_id", "school_ids", "sis_school_id", "grade"),
+    "teachers": ("sis_id", "school_id", "school_ids", "sis_school_id", "last_name"),
+}
+"""The columns of people that anything is derived from. There are many others, and they cost most."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An entity as it is to be: of the records `held`, those that `stays` masks were sent once more, and those at `goes` were not, or told anew.
+
+    `new` is what was told anew, in all columns of the entity.
+    """
+
+    held: pd.DataFrame
+    stays: Mask
+    goes: Positions
+    new: pd.DataFrame
+
+    def staying(self, column: str, texts: pa.Array) -> Mask:
+        """Which of the records held stay, and have one of the texts in the column."""
+        found: Mask = is_in(array_of(self.held[column]), texts) & self.stays
+        return found
+
+    def has(self, column: str, texts: pa.Array) -> Mask:
+        """Which of the texts stand in the column of any record that is to be."""
+        cells = array_of(self.held[column]).filter(pa.array(self.staying(column, texts)))
+        return is_in(texts, pa.concat_arrays([cells, array_of(self.new[column])]))
+
+    def concerned(self, column: str) -> pa.Array:
+        """What stands in the column of the records that go, and of the new ones."""
+        return pc.unique(pa.concat_arrays([array_of(self.held[column]).take(pa.array(self.goes)), array_of(self.new[column])]))
+
+    def cells(self, column: str, *at: Mask | Positions) -> pa.Array:
+        """The column of the records held at the first of the places, then of the new ones, then of those held at all other places."""
+        held = array_of(self.held[column])
+        first, *others = (held.take(pa.array(np.flatnonzero(each) if each.dtype == bool else each)) for each in at)
+        return pa.concat_arrays([first, array_of(self.new[column]), *others])
+
+    def frame(self, columns: Sequence[str], *at: Mask | Positions) -> pd.DataFrame:
+        """The columns, each as `cells` gives it."""
+        return pd.DataFrame({column: pd.array(self.cells(column, *at), dtype=TEXT) for column in columns}, copy=False)
+
+    def whole(self, columns: Sequence[str]) -> pd.DataFrame:
+        """All records that are to be."""
+        return self.frame(columns, self.stays)
+
+
+def derived(wanted: Mapping[str, Wanted], now: Roster, switches: Derivations) -> dict[str, pd.DataFrame]:
+    """Students, teachers and sections of which a derived column may be another than it was, and all new ones, as they are to be.
+
+    Besides them all terms and courses. What is derived of a record hangs on nothing but: his own row; for people, on the schools of their
+    sections, and where several of these have equally many, on how many students each of the sections has; for sections, on the grades of
+    their students and the last name of their teacher.
+    """
+    students, teachers, sections, enrollments, teaching = (wanted[name] for name in ("students", "teachers", "sections", "enrollments", "section_teachers"))
+    told_anew, joined = sections.concerned("section_id"), enrollments.concerned("section_id")
+    renamed, regraded = teachers.concerned("sis_id"), _regraded(students)
+    lessons = [told_anew, joined, teaching.concerned("section_id")]
+    lessons.append(_column(teaching, "section_id", teaching.staying("teacher_id", renamed)))
+    lessons.append(_column(enrollments, "section_id", enrollments.staying("student_id", regraded)))
+    touched = {name: _people(wanted, name, told_anew, joined, switches) for name in _LINKS}
+    touched["sections"] = sections.staying("section_id", pa.concat_arrays(lessons))
+    part, held = _needed(wanted, touched)
+    found = derive.derive(Assembled(Roster(part), {}), Roster({**now.entities, **held}), switches).roster.entities
+    whole = {name: found[name] for name in ("schools", "terms", "courses")}
+    return whole | {name: _in_full(wanted[name], found[name], name, at) for name, at in touched.items()}
+
+
+def _people(wanted: Mapping[str, Wanted], name: str, told_anew: pa.Array, joined: pa.Array, switches: Derivations) -> Mask:
+    """People who stay as they were sent, and whose schools may be others: who came to a section or left one, and who is in one that was told anew.
+
+    In a section that somebody else came to or left, they are those who have sections at several schools.
+    """
+    people, (link, column) = wanted[name], _LINKS[name]
+    links = wanted[link]
+    beside = pa.concat_arrays([_column(links, column, links.staying("section_id", told_anew)), links.concerned(column)])
+    among = _column(links, column, links.staying("section_id", joined))
+    several = _has_several_schools(people.held, switches)
+    found: Mask = people.staying("sis_id", beside) | people.staying("sis_id", among) & several
+    return found
+
+
+def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """The part of what is to be, and of the same records as they are held, from which everything is derived of those that are touched.
+
+    These come first, and the new ones behind them. What would be derived of all others is not right, for not all of their memberships are there.
+    """
+    sections = wanted["sections"]
+    looked_at = sections.cells("section_id", touched["sections"])
+    theirs = {name: wanted[link].staying(column, wanted[name].cells("sis_id", touched[name])) for name, (link, column) in _LINKS.items()}
+    attended = pa.concat_arrays([wanted[link].cells("section_id", theirs[name]) for name, (link, _) in _LINKS.items()])
+    beside = sections.staying("section_id", attended) & ~touched["sections"]
+    schools = sections.frame(("section_id", "school_id"), touched["sections"], beside)
+    tied = [_of_several_schools(wanted[link], column, theirs[name], schools) for name, (link, column) in _LINKS.items()]
+    counted = {"students": pa.concat_arrays([looked_at, *tied]), "teachers": looked_at}
+
+    part = {name: wanted[name].whole(ENTITIES[name].columns) for name in ("schools", "terms", "courses")}
+    part["sections"] = sections.frame(ENTITIES["sections"].columns, touched["sections"], beside)
+    held = {"sections": sections.held[touched["sections"] | beside]}
+    for name, (link, column) in _LINKS.items():
+        people, links = wanted[name], wanted[link]
+        members = theirs[name] | links.staying("section_id", counted[name])
+        others = people.staying("sis_id", _column(links, column, members)) & ~touched[name]
+        part[name], part[link] = people.frame(_NEEDED[name], touched[name], others), links.frame(ENTITIES[link].columns, members)
+        held[name], held[link] = people.held.loc[touched[name] | others, [*_NEEDED[name], "active"]], links.held.iloc[:0]
+    if "staff" in wanted:  # of whom nothing is derived; that they were sent is all that counts
+        part["staff"] = wanted["staff"].new
+    return part, held
+
+
+def _has_several_schools(people: pd.DataFrame, switches: Derivations) -> Mask:
+    """Whose list of schools is longer than one; everybody's may be, where the list is not derived."""
+    if not switches.schools:
+        return np.ones(len(people), dtype=bool)
+    found: Mask = pc.match_substring(array_of(people["school_ids"]), '", "').to_numpy(zero_copy_only=False)
+    return found
+
+
+def _regraded(students: Wanted) -> pa.Array:
+    """The students whose grade is another than it was, or who had none or have none any more."""
+    told = (students.held.iloc[students.goes], students.new)
+    before, tonight = (dict(zip(frame["sis_id"].to_list(), frame["grade"].to_list(), strict=True)) for frame in told)
+    return pa.array([each for each in before | tonight if before.get(each) != tonight.get(each)], pa.string())
+
+
+def _column(of: Wanted, column: str, at: Mask) -> pa.Array:
+    return array_of(of.held[column]).filter(pa.array(at))
+
+
+def _of_several_schools(links: Wanted, column: str, at: Mask, sections: pd.DataFrame) -> pa.Array:
+    """The sections of those people, among those with these memberships, who have sections at several schools."""
+    person, section = encoded(links.cells(column, at)), links.cells("section_id", at)
+    place = places_of(section, array_of(sections["section_id"]))
+    school = encoded(array_of(sections["school_id"]).take(pa.array(place, mask=place < 0)).fill_null(""))
+    first = first_ones(groups([person, school]))
+    once_a_school = person.places[first].astype(np.int64)
+    chosen = np.isin(person.places, once_a_school[more_than_once(once_a_school)])
+    return pc.unique(section.filter(pa.array(chosen)))
+
+
+def _in_full(wanted: Wanted, found: pd.DataFrame, name: str, at: Mask) -> pd.DataFrame:
+    """All columns of the records at the places and of the new ones."""
+    rows = wanted.frame(ENTITIES[name].columns, at)
+    return rows.assign(**{column: found[column].array[: len(rows)] for column in derive.FILLED[name]})
