@@ -5,10 +5,9 @@ What these lines cannot tell for certain is told by a whole reading: whatever is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Verdict
 from sftp_ingest.roster import drift, files, lines_changed, loader, validator
-from sftp_ingest.roster.arrow import array_of, side_by_side
+from sftp_ingest.roster.arrow import array_of
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.drift import CARRIED_SHARE, FEWEST_ROWS
 from sftp_ingest.roster.lines_changed import Changed
@@ -72,14 +71,12 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
             continue
         if name == "schools":  # everything else hangs on them, and they hardly ever change
             return None
-        both = partial(_kept, earlier.folder, before[name]), partial(files.content, delivery.folder, sealed)
-        old, new = side_by_side(lambda read: read(), both, shape.rows)
-        if old is None or new is None or (changed := _changed(old, new, shape)) is None:
+        changed = _changed(earlier.folder, before[name], delivery.folder, sealed, shape)
+        if changed is None:
             return None
-        header = new[: new.index(b"\n") + 1]
-        came[name] = header + b"".join(changed.came)
+        came[name] = changed.header + b"".join(changed.came)
         rows[name] += len(changed.came) - len(changed.gone)
-        left = _read_in({name: header + b"".join(changed.gone)}, rules)
+        left = _read_in({name: changed.header + b"".join(changed.gone)}, rules)
         if left is None:
             return None
         gone[name] = left.tables[name]
@@ -88,10 +85,10 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
             if told is None:
                 return None
             ids = [array_of(each[table.key[0]]) for each in (gone[name], told.tables[name])]
-            of_them = loader.lines_of(table, new, pc.unique(pa.concat_arrays(ids)))
+            of_them = loader.lines_of(table, files.blocks(delivery.folder, sealed), pc.unique(pa.concat_arrays(ids)))
             if of_them is None:
                 return None
-            came[name] = header + b"".join(of_them)
+            came[name] = changed.header + b"".join(of_them)
     return _judged(known, gone, came, rows, rules, today)
 
 
@@ -108,22 +105,26 @@ def _by_table(delivery: Delivery, rules: Contract) -> dict[str, DeliveredFile] |
     return found
 
 
-def _kept(folder: Path, sealed: DeliveredFile) -> bytes | None:
-    try:
-        return files.content(folder, sealed)
-    except DeliveryError:
-        return None
+class _NotKeptError(Exception):
+    """The file of the night before is no longer there as it was sealed, and need not be."""
 
 
-def _changed(old: bytes, new: bytes, shape: FileShape) -> Changed | None:
+def _changed(folder: Path, before: DeliveredFile, folder_tonight: Path, tonight: DeliveredFile, shape: FileShape) -> Changed | None:
     """The lines that differ, where every line below an unchanged header is a record, before and tonight, and few of them differ."""
-    begin = old.find(b"\n") + 1
-    if not begin or old[:begin] != new[:begin] or not (old.endswith(b"\n") and new.endswith(b"\n")) or old.count(b"\n") != shape.rows + 1:
+    try:
+        changed = lines_changed.between(_kept(folder, before), files.blocks(folder_tonight, tonight), max(FEWEST_ROWS, int(CARRIED_SHARE * shape.rows)))
+    except _NotKeptError:
         return None
-    changed = lines_changed.between(old, new, begin, max(FEWEST_ROWS, int(CARRIED_SHARE * shape.rows)))
-    if changed is None or any(line.count(b'"') % 2 or b"\r" in line[:-2] for line in (*changed.gone, *changed.came)):
+    if changed is None or changed.rows != shape.rows or any(line.count(b'"') % 2 or b"\r" in line[:-2] for line in (*changed.gone, *changed.came)):
         return None
     return changed
+
+
+def _kept(folder: Path, sealed: DeliveredFile) -> Iterator[bytes]:
+    try:
+        yield from files.blocks(folder, sealed)
+    except DeliveryError as fault:
+        raise _NotKeptError from fault
 
 
 def _read_in(contents: Mapping[str, bytes], rules: Contract) -> Frames | None:

@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -28,6 +29,9 @@ SMALL_MEMBER = 1 << 20
 _MOST_ENTRIES = 10_000
 _LONGEST_DIRECTORY = 16 << 20
 """Looked at before anything of an archive's directory is read, which an attacker may make as long as the archive."""
+
+_PIECE = 1 << 20
+"""Bytes of a file that are in memory at once, where it is read in pieces."""
 
 _SIDE_FOLDERS = frozenset({"customsections", "customstudents", "customteachers", "customcontacts", "extensionfields", "preferred-sis-data"})
 """Folders that mean something (contract 1.9); a common folder of any other name is only how the archive was made."""
@@ -76,10 +80,67 @@ def content(folder: Path, sealed: DeliveredFile) -> bytes | None:
     try:
         data = zstd.content(folder / sealed.archive, sealed.size) if sealed.archive else (folder / sealed.name).read_bytes()
     except OSError as fault:
-        raise DeliveryError(f"{folder.name}/{sealed.name} cannot be read: {fault.strerror}") from fault
+        raise _unreadable(folder, sealed, fault) from fault
     if hashlib.sha256(data).hexdigest() != sealed.sha256:
-        raise DeliveryError(f"{folder.name}/{sealed.name} is not the file that was sealed")
+        raise _not_as_sealed(folder, sealed)
     return data
+
+
+def blocks(folder: Path, sealed: DeliveredFile) -> Iterator[bytes]:
+    """As `content`, of a file that is in no zip archive, in pieces; that it is the file that was sealed is only known behind the last of them.
+
+    The next piece is read, and hashed, while the one before is looked at.
+    """
+    pieces = _checked(folder, sealed)
+    if sealed.size <= _PIECE:
+        yield from pieces
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(next, pieces, b"")
+        while piece := following.result():
+            following = ahead.submit(next, pieces, b"")
+            yield piece
+
+
+def whole_lines(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in parts of about this size, each of which ends where a line does, but for the last where the file does not."""
+    parts: list[bytes] = []
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        parts.append(block[:end])
+        if end and sum(map(len, parts)) >= size:
+            yield b"".join(parts)
+            parts = []
+        parts.append(block[end:])
+    if rest := b"".join(parts):
+        yield rest
+
+
+def _checked(folder: Path, sealed: DeliveredFile) -> Iterator[bytes]:
+    sealed = _as_it_lies(folder, sealed)
+    digest = hashlib.sha256()
+    try:
+        for piece in zstd.blocks(folder / sealed.archive, sealed.size) if sealed.archive else _plain(folder / sealed.name):
+            digest.update(piece)
+            yield piece
+    except OSError as fault:
+        raise _unreadable(folder, sealed, fault) from fault
+    if digest.hexdigest() != sealed.sha256:
+        raise _not_as_sealed(folder, sealed)
+
+
+def _plain(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _unreadable(folder: Path, sealed: DeliveredFile, fault: OSError) -> DeliveryError:
+    return DeliveryError(f"{folder.name}/{sealed.name} cannot be read: {fault.strerror}")
+
+
+def _not_as_sealed(folder: Path, sealed: DeliveredFile) -> DeliveryError:
+    return DeliveryError(f"{folder.name}/{sealed.name} is not the file that was sealed")
 
 
 def check_there(delivery: Delivery) -> None:
@@ -88,7 +149,7 @@ def check_there(delivery: Delivery) -> None:
         try:
             size = (delivery.folder / (each.archive or each.name)).stat().st_size
         except OSError as fault:
-            raise DeliveryError(f"{delivery.folder.name}/{each.name} cannot be read: {fault.strerror}") from fault
+            raise _unreadable(delivery.folder, each, fault) from fault
         if not each.archive and size != each.size:
             raise DeliveryError(f"{delivery.folder.name}/{each.name} has changed since it was sealed")
 
@@ -176,7 +237,7 @@ def _unpacked(path: Path, member: DeliveredFile) -> bytes | None:
 
 def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
     """What the stream gives, up to the size that was promised and looked at."""
-    while size > 0 and (piece := stream.read(min(size, 1 << 20))):
+    while size > 0 and (piece := stream.read(min(size, _PIECE))):
         size -= len(piece)
         yield piece
     if stream.read(1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,64 +13,126 @@ _LEAST, _MOST = 1 << 8, 1 << 20
 _NEAR, _FAR = 8, 1 << 12
 """So many lines ahead are looked for one that both files have: few at first, for mostly a line or two have changed."""
 
+_LONGEST = 1 << 24
+"""No line of a roster is so long, and of one that is, not more is kept in memory."""
+
 
 @dataclass(frozen=True)
 class Changed:
     """The lines, each with its end, that only the file before has, and those that only tonight's has, in their order.
 
-    A line that stands elsewhere tonight is among both.
+    A line that stands elsewhere tonight is among both. `header` is the first line of both; below it the file before had so many `rows`.
     """
 
+    header: bytes
     gone: tuple[bytes, ...]
     came: tuple[bytes, ...]
+    rows: int
 
 
-def between(before: bytes, tonight: bytes, begin: int, most: int) -> Changed | None:
-    """What differs behind `begin`, up to which both are the same and where a line begins in both; every line of both has its end.
+def between(before: Iterator[bytes], tonight: Iterator[bytes], most: int) -> Changed | None:
+    """What differs between two files, both given in blocks, neither of them empty; both are read to their end.
 
-    None where more than `most` lines of either would differ, or where nothing alike is near: then the file is another one, or in another order.
+    None where it cannot be told: the headers differ, the last line of either has no end, a line is longer than 16 MiB, more than `most` lines
+    of either would differ, or nothing alike is near: then the file is another one, or in another order.
     """
+    one, other = _Window(before), _Window(tonight)
+    header = one.lines(1)
+    if not header or other.lines(1) != header:
+        return None
+    one.skip(len(header[0]))
+    other.skip(len(header[0]))
     gone: list[bytes] = []
     came: list[bytes] = []
-    at = to = begin
-    while at < len(before) and to < len(tonight):
-        same = _alike(before, at, tonight, to)
-        at, to = at + same, to + same
-        if at == len(before) or to == len(tonight):
-            break
-        met = _until_alike(before, at, tonight, to)
-        if met is None:
+    while True:
+        _skip_alike(one, other)
+        met = (one.lines(most + 1), other.lines(most + 1)) if one.at_end or other.at_end else _until_alike(one, other)
+        if met is None or len(gone) + len(met[0]) > most or len(came) + len(met[1]) > most:
             return None
-        left, right = met
-        gone += left
-        came += right
-        at, to = at + sum(map(len, left)), to + sum(map(len, right))
-        if max(len(gone), len(came)) > most:
-            return None
-    if max(before.count(b"\n", at) + len(gone), tonight.count(b"\n", to) + len(came)) > most:
-        return None
-    return Changed((*gone, *_lines(before, at, most)), (*came, *_lines(tonight, to, most)))
+        if not (met[0] or met[1]):  # nothing but a line without its end may be left
+            whole = one.at_end and other.at_end
+            return Changed(header[0], tuple(gone), tuple(came), one.passed - 1) if whole else None
+        for window, differing, lines in ((one, gone, met[0]), (other, came, met[1])):
+            differing += lines
+            window.skip(sum(map(len, lines)))
 
 
-def _alike(one: bytes, at: int, other: bytes, to: int) -> int:
-    """How many bytes from here on are the same, up to the last line that is whole."""
-    begin, size = at, _LEAST
-    while (left := one[at : at + size]) == (right := other[to : to + size]):
-        at, to = at + len(left), to + len(left)
-        if len(left) < size:
-            return at - begin
-        size = min(2 * size, _MOST)
+class _Window:
+    """The part of a file that is looked at; it begins where a line begins, and grows by a block when more has to be seen."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._ended = False
+        self.data = b""
+        self.at = 0
+        self.passed = 0
+        """How many lines were passed."""
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left of the file, of which then the last block has been read."""
+        return self.at == len(self.data) and not self.more()
+
+    def more(self) -> bool:
+        """Whether there was another block, or there is more than anybody should look at."""
+        if self._ended or len(self.data) - self.at > _LONGEST:
+            return False
+        block = next(self._blocks, b"")
+        self._ended = not block
+        self.data = self.data[self.at :] + block if self.at < len(self.data) else block
+        self.at = 0
+        return not self._ended
+
+    def ahead(self, size: int) -> bytes:
+        """So many bytes from here on, or all that there are."""
+        while len(self.data) - self.at < size and self.more():
+            pass
+        return self.data[self.at : self.at + size]
+
+    def skip(self, size: int) -> None:
+        """Pass so many bytes, which are whole lines."""
+        self.passed += self.data.count(b"\n", self.at, self.at + size)
+        self.at += size
+
+    def lines(self, count: int) -> list[bytes]:
+        """So many lines from here on, or all that there are; one without an end is none."""
+        found: list[bytes] = []
+        at = self.at
+        while len(found) < count:
+            end = self.data.find(b"\n", at) + 1
+            if end:
+                found.append(self.data[at:end])
+                at = end
+                continue
+            at -= self.at
+            if not self.more():
+                break
+            at += self.at
+        return found
+
+
+def _skip_alike(one: _Window, other: _Window) -> None:
+    """Pass all lines from here on that are the same in both."""
+    size = _LEAST
+    while (left := one.ahead(size)) == (right := other.ahead(size)) and left:
+        whole = left.rfind(b"\n") + 1
+        one.skip(whole)
+        other.skip(whole)
+        if len(left) < size or (not whole and size >= _LONGEST):
+            return
+        size = min(2 * size, _MOST) if whole else 2 * size
     both = min(len(left), len(right))
     differs = np.frombuffer(left, np.uint8, both) != np.frombuffer(right, np.uint8, both)
-    at += int(differs.argmax()) if differs.any() else both
-    return max(one.rfind(b"\n", begin, at) + 1 - begin, 0)
+    whole = left.rfind(b"\n", 0, int(differs.argmax()) if differs.any() else both) + 1
+    one.skip(whole)
+    other.skip(whole)
 
 
-def _until_alike(before: bytes, at: int, tonight: bytes, to: int) -> tuple[list[bytes], list[bytes]] | None:
+def _until_alike(one: _Window, other: _Window) -> tuple[list[bytes], list[bytes]] | None:
     """The lines of both from here to the nearest line that both have, or to the end of both; None where neither is near."""
     window = _NEAR
     while window <= _FAR:
-        left, right = _lines(before, at, window), _lines(tonight, to, window)
+        left, right = one.lines(window), other.lines(window)
         places = {line: place for place, line in reversed(list(enumerate(left)))}
         met = min(((places[line] + place, place) for place, line in enumerate(right) if line in places), default=None)
         if met is not None:
@@ -79,13 +142,3 @@ def _until_alike(before: bytes, at: int, tonight: bytes, to: int) -> tuple[list[
             return left, right
         window *= 4
     return None
-
-
-def _lines(data: bytes, at: int, count: int) -> list[bytes]:
-    """So many lines from here on, or all that there are."""
-    found: list[bytes] = []
-    while len(found) < count and at < len(data):
-        end = data.index(b"\n", at) + 1
-        found.append(data[at:end])
-        at = end
-    return found

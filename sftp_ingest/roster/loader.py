@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,9 @@ _SPACE, _NOT_ASCII = 0x20, 0x80
 
 _FIRST_BYTES = 1 << 18
 """Of a file with an unknown column so much is looked at to see what the column holds."""
+
+_PART = 8 << 20
+"""Bytes of a file that are looked through at once for certain lines: enough for all processors."""
 
 _ROUNDED = r"^\d(?:[.,]\d+)?E\+\d{2}$"
 """How Excel shows a long number in a narrow column, and saves it: only the first digits of the id are left."""
@@ -114,31 +118,43 @@ def parts(contents: Mapping[str, bytes], contract: Contract) -> Frames:
     return _together(read)
 
 
-def lines_of(table: Table, data: bytes, ids: pa.Array) -> list[bytes] | None:
+def lines_of(table: Table, blocks: Iterator[bytes], ids: pa.Array) -> list[bytes] | None:
     """The lines of a file, each with its end, whose record has one of these ids in the first column of the table's key.
 
     None where a line is not a record, which only a whole reading can tell.
     """
-    header = lines.header(lines.decode(data[: data.index(b"\n") + 1]))
-    names = _header(_File(table.file, table, strict=False), header, None) or []
+    begun = files.whole_lines(blocks, _PART)
+    first = next(begun, b"")
+    header = first[: first.find(b"\n") + 1]
+    names = _header(_File(table.file, table, strict=False), lines.header(lines.decode(header)), None) or []
     if table.key[0] not in names:
         return None
-    columns = [str(place) for place in range(len(names))]
-    key = columns[names.index(table.key[0])]
+    key = names.index(table.key[0])
+    found: list[bytes] = []
+    for part in chain([first[len(header) :]] if len(first) > len(header) else [], begun):
+        ends = np.flatnonzero(np.frombuffer(part, np.uint8) == _LINE_END) + 1
+        told = _column_of(part, len(names), key)
+        if told is None or len(told) != len(ends):
+            return None
+        at = np.flatnonzero(is_in(pc.utf8_trim_whitespace(told), ids))
+        begins = np.concatenate(([0], ends))
+        found += (part[begin:end] for begin, end in zip(begins[at].tolist(), ends[at].tolist(), strict=True))
+    return found
+
+
+def _column_of(part: bytes, width: int, place: int) -> pa.ChunkedArray | None:
+    """One column of lines of so many; None where a line has more or less."""
+    columns = [str(number) for number in range(width)]
     try:
-        told = pacsv.read_csv(
-            pa.BufferReader(data),
-            read_options=pacsv.ReadOptions(skip_rows=1, column_names=columns, block_size=lines.BLOCK),
+        read = pacsv.read_csv(
+            pa.BufferReader(part),
+            read_options=pacsv.ReadOptions(column_names=columns, block_size=lines.BLOCK),
             parse_options=pacsv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pacsv.ConvertOptions(include_columns=[key], column_types={key: pa.string()}, strings_can_be_null=False),
+            convert_options=pacsv.ConvertOptions(include_columns=[columns[place]], column_types={columns[place]: pa.string()}, strings_can_be_null=False),
         )
     except pa.ArrowInvalid:
         return None
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_END) + 1
-    if len(told) != len(ends) - 1:
-        return None
-    at = np.flatnonzero(is_in(pc.utf8_trim_whitespace(told[key]), ids))
-    return [data[begin:end] for begin, end in zip(ends[at].tolist(), ends[at + 1].tolist(), strict=True)]
+    return read[0]
 
 
 def _together(read: Sequence[_File]) -> Frames:
