@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LEAST, _MOST = 1 << 8, 1 << 20
+_LEAST, _MOST = 1 << 12, 1 << 20
 """So many bytes are compared at once: fewer where the files differ, more and more while they are the same."""
 
 _NEAR, _FAR = 8, 1 << 12
@@ -65,8 +65,12 @@ class _Window:
         self._ended = False
         self.data = b""
         self.at = 0
-        self.passed = 0
+        self._passed = 0
+
+    @property
+    def passed(self) -> int:
         """How many lines were passed."""
+        return self._passed + self.data.count(b"\n", 0, self.at)
 
     @property
     def at_end(self) -> bool:
@@ -79,6 +83,7 @@ class _Window:
             return False
         block = next(self._blocks, b"")
         self._ended = not block
+        self._passed = self.passed
         self.data = self.data[self.at :] + block if self.at < len(self.data) else block
         self.at = 0
         return not self._ended
@@ -91,7 +96,6 @@ class _Window:
 
     def skip(self, size: int) -> None:
         """Pass so many bytes, which are whole lines."""
-        self.passed += self.data.count(b"\n", self.at, self.at + size)
         self.at += size
 
     def lines(self, count: int) -> list[bytes]:
@@ -120,7 +124,7 @@ def _skip_alike(one: _Window, other: _Window) -> None:
         other.skip(whole)
         if len(left) < size or (not whole and size >= _LONGEST):
             return
-        size = min(2 * size, _MOST) if whole else 2 * size
+        size = min(4 * size, _MOST) if whole else 4 * size
     both = min(len(left), len(right))
     differs = np.frombuffer(left, np.uint8, both) != np.frombuffer(right, np.uint8, both)
     whole = left.rfind(b"\n", 0, int(differs.argmax()) if differs.any() else both) + 1
