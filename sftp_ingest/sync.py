@@ -21,7 +21,6 @@ from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
 from sftp_ingest.roster import (
-    afterwards,
     arrow,
     clever,
     contract,
@@ -267,7 +266,7 @@ def sync(
     _apply(engine, run, planned, State(run.id, rules, repeatable, read_at, state.touches, token=token), stages, baseline=applied is None)
     if copy is not None and planned.flowing is not None and token != held.token:
         with stages.stage("copy"):
-            _copy(run, Copy(afterwards.roster(held.roster, planned.flowing), held.read_at, token), copy)
+            _copy(run, held, planned.flowing, token, copy)
     _log(run, planned.outcome, planned.findings, stages)
     return planned.outcome
 
@@ -294,10 +293,10 @@ def _known(engine: Engine, run: SyncRun, delivery: Delivery, settings: Settings,
     return Known(applied.delivery, applied.shapes)
 
 
-def _copy(run: SyncRun, roster: Copy, path: Path) -> None:
+def _copy(run: SyncRun, held: Copy, applied: ChangeSet, token: str, path: Path) -> None:
     """Keep a copy of the roster for the next run, which without one does the same in more time."""
     try:
-        copies.write(path, roster)
+        copies.follow(path, held, applied, token)
     except OSError as fault:
         log.warning("copy_not_kept", run=run.id, district=run.district, error=fault.strerror)
 

@@ -17,23 +17,24 @@ def roster(now: Roster, change_set: ChangeSet) -> Roster:
     for name, held in now.entities.items():
         changes = change_set.changes.get(name)
         if changes is not None and len(changes):
-            entities[name] = _entity(ENTITIES[name], held, changes)
+            entities[name] = entity(ENTITIES[name], held, changes)
     return Roster(entities)
 
 
-def _entity(entity: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
-    columns = {column: array_of(held[column]) for column in entity.columns}
-    wanted = {column: array_of(changes[column]) for column in entity.columns}
+def entity(kind: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+    """The records held of one entity, among them all that the changes tell of and that were there, once these are applied."""
+    columns = {column: array_of(held[column]) for column in kind.columns}
+    wanted = {column: array_of(changes[column]) for column in kind.columns}
     operation = array_of(changes["operation"])
-    keys = [columns[column] for column in entity.key]
-    place = places_of_keys([wanted[column] for column in entity.key], keys)
+    keys = [columns[column] for column in kind.key]
+    place = places_of_keys([wanted[column] for column in kind.key], keys)
     leaves = is_in(operation, pa.array(["deactivated"]))
     active = held["active"].to_numpy(dtype=bool).copy()
     active[place[leaves]] = False
     if "from_section_id" in changes.columns:  # places are left before others are taken, for one may be the other
         moved = pa.array(is_in(operation, pa.array(["moved"])))
         origin = {**wanted, "section_id": array_of(changes["from_section_id"])}
-        active[places_of_keys([origin[column].filter(moved) for column in entity.key], keys)] = False
+        active[places_of_keys([origin[column].filter(moved) for column in kind.key], keys)] = False
     new = place < 0
     rewritten = np.flatnonzero(~leaves & ~new)
     rewritten = rewritten[np.argsort(place[rewritten])]
@@ -43,7 +44,7 @@ def _entity(entity: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.Dat
     mask, values, added = pa.array(here), pa.array(rewritten), pa.array(new)
     for column, cells in columns.items():
         becomes = wanted[column].take(values)
-        if column not in entity.key and not becomes.equals(cells.filter(mask)):
+        if column not in kind.key and not becomes.equals(cells.filter(mask)):
             cells = pc.replace_with_mask(cells, mask, becomes)
         columns[column] = pa.concat_arrays([cells, wanted[column].filter(added)]) if new.any() else cells
     frame = pd.DataFrame({column: pd.array(cells, dtype=TEXT) for column, cells in columns.items()}, copy=False)

@@ -40,6 +40,8 @@ def told(rows: pd.DataFrame, now: Roster, seen: pd.DataFrame | None, *, merge: b
     again = np.bincount(group)[group] > 1 if len(group) else np.zeros(0, dtype=bool)
     if again.any():
         rows = pd.concat([rows[~again], _merged(rows[again], group[again])], ignore_index=True)
+    if seen is None or not len(seen):
+        return rows
     held = _spoken_for(now, seen)
     return _with_phones_kept(rows, held) if len(held) else rows
 
@@ -148,11 +150,9 @@ def _phones(rows: pd.DataFrame, group: Numbers, groups: int) -> dict[str, pa.Arr
 # ---------------------------------------------------------------- rows that could not be read
 
 
-def _spoken_for(now: Roster, seen: pd.DataFrame | None) -> pd.DataFrame:
+def _spoken_for(now: Roster, seen: pd.DataFrame) -> pd.DataFrame:
     """The contacts with several phones whom rows that could not be read may speak of."""
     held = now.entities["contacts"]
-    if seen is None or not len(seen):
-        return held.iloc[:0]
     held = held[held["active"].to_numpy(dtype=bool) & (held["other_phones"] != "").to_numpy(dtype=bool)]
     if seen["student_id"].isna().any():
         return held

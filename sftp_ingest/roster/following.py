@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Derivations, Roster
-from sftp_ingest.roster import clever, contacts, diff, touched
-from sftp_ingest.roster.arrow import Mask, array_of, is_in, places_of, places_of_keys
+from sftp_ingest.roster import clever, contacts, diff, layers, touched
+from sftp_ingest.roster.arrow import Mask, array_of, is_in, places_of
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.excerpt import Excerpt
-from sftp_ingest.roster.touched import Positions, Wanted
+from sftp_ingest.roster.layers import Layers
+from sftp_ingest.roster.touched import Wanted
 
 _TOLD_IN: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "schools": ("schools", {"school_id": "school_id"}),
@@ -41,22 +42,24 @@ _NAMED_BY: Mapping[str, tuple[str, str]] = {
 
 def compare(excerpt: Excerpt, rules: Contract, now: Roster, switches: Derivations) -> ChangeSet | None:
     """What changes in the roster, as `diff.compare` tells it of whole files; None where a whole reading would find a fault."""
-    wanted = _wanted(excerpt, clever.described(excerpt.verdict, rules, now), now, switches)
+    held = layers.of(now)
+    wanted = _wanted(excerpt, clever.described(excerpt.verdict, rules, now), held, now, switches)
     if wanted is None or not _sound(excerpt, rules, wanted):
         return None
-    after = {name: each.new for name, each in wanted.items()} | touched.derived(wanted, now, switches)
-    here = dict(now.entities)
+    after = {name: each.new for name, each in wanted.items()} | touched.derived(wanted, held["staff"], switches)
+    here = {}
     for name, each in wanted.items():
         if name == "schools" or name in _NAMED_IN_SECTIONS:  # there are few of them, and they are compared as a whole
+            here[name] = each.held.frame
             continue
-        before = places_of_keys(*([array_of(frame[column]) for column in ENTITIES[name].key] for frame in (after[name], each.held)))
-        here[name] = each.held.iloc[np.union1d(before[before >= 0], each.goes)]
-    return _counted(diff.compare(Roster(here), Roster(after), {}), now)
+        before = each.held.places({column: array_of(after[name][column]) for column in ENTITIES[name].key})
+        here[name] = each.held.rows(ENTITIES[name].columns, np.union1d(before[before >= 0], each.goes))
+    return _counted(diff.compare(Roster(here), Roster(after), {}), held)
 
 
-def _counted(changes: ChangeSet, now: Roster) -> ChangeSet:
+def _counted(changes: ChangeSet, held: Mapping[str, Layers]) -> ChangeSet:
     """The same, with those records that were not looked at counted as unchanged."""
-    counts = {name: int(now.entities[name]["active"].sum()) for name in changes.existing}
+    counts = {name: int(held[name].active.sum()) for name in changes.existing}
     unchanged = {name: count + counts[name] - changes.existing[name] for name, count in changes.unchanged.items()}
     return replace(changes, existing=counts, unchanged=unchanged)
 
@@ -64,48 +67,52 @@ def _counted(changes: ChangeSet, now: Roster) -> ChangeSet:
 # ---------------------------------------------------------------- what is to be
 
 
-def _wanted(excerpt: Excerpt, part: Roster, now: Roster, switches: Derivations) -> dict[str, Wanted] | None:
+def _wanted(excerpt: Excerpt, part: Roster, lying: Mapping[str, Layers], now: Roster, switches: Derivations) -> dict[str, Wanted] | None:
     """All entities that the files tell of, in which records of rows that changed are replaced by what those rows say tonight."""
     wanted = {}
     for name, (table, columns) in _TOLD_IN.items():
         if table not in excerpt.verdict.rows:
             continue
-        held, new = now.entities[name], part.entities.get(name)
-        active = held["active"].to_numpy(dtype=bool)
-        if "source" in held.columns and pc.any(pc.and_(pa.array(active), pc.not_equal(array_of(held["source"]), ""))).as_py():
+        held, new = lying[name], part.entities.get(name)
+        if "source" in ENTITIES[name].columns and (held.active & held.which("source", _is_told)).any():
             return None  # a record of a side file that has not come for long
         if name == "contacts" and new is not None:
             new = contacts.told(new, now, None, merge=switches.contact_merge)
-        changes = np.zeros(len(held), dtype=bool)
+        changes = np.zeros(len(held.active), dtype=bool)
         for rows in (each[table] for each in (excerpt.gone, excerpt.verdict.tables) if table in each):
-            changes |= active & _told_in(rows, held, columns)
-        wanted[name] = _replaced(name, held, active, changes, new)
+            changes |= held.active & _told_in(rows, held, columns)
+        wanted[name] = _replaced(name, held, changes, new)
     for name, column in _NAMED_IN_SECTIONS.items():
-        held, new = now.entities[name], part.entities.get(name)
-        active = held["active"].to_numpy(dtype=bool)
-        if name == "courses" and any(pc.any(pc.not_equal(array_of(each["description"]), "")).as_py() for each in (held, new) if each is not None):
+        held, new = lying[name], part.entities.get(name)
+        if name == "courses" and (held.which("description", _is_told).any() or (new is not None and _is_told(array_of(new["description"])).any())):
             return None  # of several descriptions the smallest counts, and all rows would have to be looked at
-        ends = active & ~wanted["sections"].has(column, array_of(held[column]))
+        ids = held.take(column, np.arange(len(held.active)))
+        ends = held.active & ~wanted["sections"].has(column, ids)
         if new is not None:
-            new = new[~is_in(array_of(new[column]), array_of(held[column]).filter(pa.array(active & ~ends)))]
-        wanted[name] = _replaced(name, held, active, ends, new)
+            new = new[~is_in(array_of(new[column]), ids.filter(pa.array(held.active & ~ends)))]
+        wanted[name] = _replaced(name, held, ends, new)
     return wanted
 
 
-def _told_in(rows: pd.DataFrame, held: pd.DataFrame, columns: Mapping[str, str]) -> Mask:
+def _is_told(cells: pa.Array) -> Mask:
+    told: Mask = pc.not_equal(cells, "").to_numpy(zero_copy_only=False)
+    return told
+
+
+def _told_in(rows: pd.DataFrame, held: Layers, columns: Mapping[str, str]) -> Mask:
     """Which records are told in these rows."""
     if len(columns) == 1:
         ((own, sent),) = columns.items()
-        return is_in(array_of(held[own]), array_of(rows[sent]))
-    told = np.zeros(len(held), dtype=bool)
-    at = places_of_keys([array_of(rows[sent]) for sent in columns.values()], [array_of(held[own]) for own in columns])
+        return held.among(own, array_of(rows[sent]))
+    told = np.zeros(len(held.active), dtype=bool)
+    at = held.places({own: array_of(rows[sent]) for own, sent in columns.items()})
     told[at[at >= 0]] = True
     return told
 
 
-def _replaced(name: str, held: pd.DataFrame, active: Mask, changes: Mask, new: pd.DataFrame | None) -> Wanted:
-    new = held.iloc[:0] if new is None else new
-    return Wanted(held, active & ~changes, np.flatnonzero(changes), new[list(ENTITIES[name].columns)])
+def _replaced(name: str, held: Layers, changes: Mask, new: pd.DataFrame | None) -> Wanted:
+    columns = list(ENTITIES[name].columns)
+    return Wanted(held, held.active & ~changes, np.flatnonzero(changes), held.rows(columns, np.zeros(0, dtype=np.int64)) if new is None else new[columns])
 
 
 # ---------------------------------------------------------------- what a whole reading would find
@@ -119,7 +126,7 @@ def _sound(excerpt: Excerpt, rules: Contract, wanted: Mapping[str, Wanted]) -> b
             return False
         if name in _NAMED_BY:
             child, column = _NAMED_BY[name]
-            held = array_of(wanted[name].held[ENTITIES[name].key[0]]).take(pa.array(wanted[name].goes))
+            held = wanted[name].held.take(ENTITIES[name].key[0], wanted[name].goes)
             left = held.filter(pa.array(~is_in(held, array_of(came[table.key[0]]))))
             if wanted[child].has(column, left).any():
                 return False
@@ -130,9 +137,9 @@ def _were_there(table: Table, gone: pd.DataFrame, wanted: Wanted) -> bool:
     """Whether the rows that are gone were records, and no new row repeats a record of a row that is still there."""
     columns = _TOLD_IN[table.name][1]
     distinct = gone[list(columns.values())].drop_duplicates()
-    there = wanted.held.iloc[wanted.goes]
+    there = Layers.of(wanted.held.rows(list(columns), wanted.goes))
     of_gone = int(_told_in(distinct, there, columns).sum())
-    return of_gone == len(distinct) and (bool(table.repeat) or of_gone == len(gone) == len(there))
+    return of_gone == len(distinct) and (bool(table.repeat) or of_gone == len(gone) == len(wanted.goes))
 
 
 def _know_whom_they_name(table: Table, came: pd.DataFrame, wanted: Mapping[str, Wanted]) -> bool:
@@ -161,8 +168,7 @@ def _have_one_name(wanted: Wanted) -> bool:
     ids, names = (array_of(wanted.new[column]) for column in ("sis_id", "name"))
     named = pc.not_equal(ids, "")
     ids, names = ids.filter(named), names.filter(named)
-    place: Positions = np.flatnonzero(wanted.staying("sis_id", ids))
-    held, called = (array_of(wanted.held[column]).take(pa.array(place)) for column in ("sis_id", "name"))
+    held, called = (wanted.staying_with(column, "sis_id", ids) for column in ("sis_id", "name"))
     at = places_of(ids, held)
     there = np.flatnonzero(at >= 0)
     return bool(names.take(pa.array(there)).equals(called.take(pa.array(at[there]))))

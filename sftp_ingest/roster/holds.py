@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
-from sftp_ingest.roster import ids
+from sftp_ingest.roster import ids, layers
 from sftp_ingest.roster.arrow import Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
@@ -92,13 +93,15 @@ def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Li
 
 def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, waiting: Mask, removed: Mask, came: Mask) -> list[HoldReason]:
     column = ENTITIES[name].school
-    held = now.entities[name]
-    existing = held.loc[held["active"].to_numpy(dtype=bool), column].value_counts()
+    held = layers.of(now)[name]
     school = frame[column].to_numpy(dtype=object)
     reasons = []
     leaving = pd.Series(school[removed]).value_counts()
-    for each, count in sorted(leaving[leaving > limits.records].items()):
-        total = int(existing.get(each, 0))
+    leaving = leaving[leaving > limits.records]
+    theirs = held.take(column, np.flatnonzero(held.among(column, pa.array(leaving.index, pa.string())) & held.active))
+    existing = {str(each["values"]): each["counts"].as_py() for each in pc.value_counts(theirs)}
+    for each, count in sorted(leaving.items()):
+        total = existing.get(str(each), 0)
         if limits.trips(int(count), total, limits.removed_share):
             here = school == each
             rekeyed = int((came & here).sum()) >= REKEYED_SHARE * int(count)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +13,9 @@ import pyarrow.compute as pc
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import derive
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, encoded, first_ones, groups, is_in, more_than_once, places_of
+from sftp_ingest.roster.layers import Layers, Positions
 
-Positions = npt.NDArray[np.int64]
+_NOWHERE: Positions = np.zeros(0, dtype=np.int64)
 
 _LINKS: Mapping[str, tuple[str, str]] = {"students": ("enrollments", "student_id"), "teachers": ("section_teachers", "teacher_id")}
 """People → their memberships, and the column of these that names them."""
@@ -34,32 +34,33 @@ class Wanted:
     `new` is what was told anew, in all columns of the entity.
     """
 
-    held: pd.DataFrame
+    held: Layers
     stays: Mask
     goes: Positions
     new: pd.DataFrame
 
     def staying(self, column: str, texts: pa.Array) -> Mask:
         """Which of the records held stay, and have one of the texts in the column."""
-        found: Mask = is_in(array_of(self.held[column]), texts) & self.stays
-        return found
+        return self.held.among(column, texts) & self.stays
+
+    def staying_with(self, column: str, other: str, texts: pa.Array) -> pa.Array:
+        """The column of those records that stay, and have one of the texts in the other."""
+        return self.held.take(column, np.flatnonzero(self.staying(other, texts)))
 
     def has(self, column: str, texts: pa.Array) -> Mask:
         """Which of the texts stand in the column of any record that is to be."""
-        cells = array_of(self.held[column]).filter(pa.array(self.staying(column, texts)))
-        return is_in(texts, pa.concat_arrays([cells, array_of(self.new[column])]))
+        return is_in(texts, pa.concat_arrays([self.staying_with(column, column, texts), array_of(self.new[column])]))
 
     def concerned(self, column: str) -> pa.Array:
         """What stands in the column of the records that go, and of the new ones."""
-        return pc.unique(pa.concat_arrays([array_of(self.held[column]).take(pa.array(self.goes)), array_of(self.new[column])]))
+        return pc.unique(pa.concat_arrays([self.held.take(column, self.goes), array_of(self.new[column])]))
 
-    def cells(self, column: str, *at: Mask | Positions) -> pa.Array:
+    def cells(self, column: str, *at: Mask) -> pa.Array:
         """The column of the records held at the first of the places, then of the new ones, then of those held at all other places."""
-        held = array_of(self.held[column])
-        first, *others = (held.take(pa.array(np.flatnonzero(each) if each.dtype == bool else each)) for each in at)
+        first, *others = (self.held.take(column, np.flatnonzero(each)) for each in at)
         return pa.concat_arrays([first, array_of(self.new[column]), *others])
 
-    def frame(self, columns: Sequence[str], *at: Mask | Positions) -> pd.DataFrame:
+    def frame(self, columns: Sequence[str], *at: Mask) -> pd.DataFrame:
         """The columns, each as `cells` gives it."""
         return pd.DataFrame({column: pd.array(self.cells(column, *at), dtype=TEXT) for column in columns}, copy=False)
 
@@ -68,7 +69,7 @@ class Wanted:
         return self.frame(columns, self.stays)
 
 
-def derived(wanted: Mapping[str, Wanted], now: Roster, switches: Derivations) -> dict[str, pd.DataFrame]:
+def derived(wanted: Mapping[str, Wanted], staff: Layers, switches: Derivations) -> dict[str, pd.DataFrame]:
     """Students, teachers and sections of which a derived column may be another than it was, and all new ones, as they are to be.
 
     Besides them all terms and courses. What is derived of a record hangs on nothing but: his own row; for people, on the schools of their
@@ -79,12 +80,15 @@ def derived(wanted: Mapping[str, Wanted], now: Roster, switches: Derivations) ->
     told_anew, joined = sections.concerned("section_id"), enrollments.concerned("section_id")
     renamed, regraded = teachers.concerned("sis_id"), _regraded(students)
     lessons = [told_anew, joined, teaching.concerned("section_id")]
-    lessons.append(_column(teaching, "section_id", teaching.staying("teacher_id", renamed)))
-    lessons.append(_column(enrollments, "section_id", enrollments.staying("student_id", regraded)))
+    lessons.append(teaching.staying_with("section_id", "teacher_id", renamed))
+    lessons.append(enrollments.staying_with("section_id", "student_id", regraded))
     touched = {name: _people(wanted, name, told_anew, joined, switches) for name in _LINKS}
     touched["sections"] = sections.staying("section_id", pa.concat_arrays(lessons))
     part, held = _needed(wanted, touched)
-    found = derive.derive(Assembled(Roster(part), {}), Roster({**now.entities, **held}), switches).roster.entities
+    held["staff"] = staff.frame
+    if "staff" in wanted:  # of whom nothing is derived; that they were sent is all that counts
+        part["staff"] = wanted["staff"].new
+    found = derive.derive(Assembled(Roster(part), {}), Roster(held), switches).roster.entities
     whole = {name: found[name] for name in ("schools", "terms", "courses")}
     return whole | {name: _in_full(wanted[name], found[name], name, at) for name, at in touched.items()}
 
@@ -96,8 +100,8 @@ def _people(wanted: Mapping[str, Wanted], name: str, told_anew: pa.Array, joined
     """
     people, (link, column) = wanted[name], _LINKS[name]
     links = wanted[link]
-    beside = pa.concat_arrays([_column(links, column, links.staying("section_id", told_anew)), links.concerned(column)])
-    among = _column(links, column, links.staying("section_id", joined))
+    beside = pa.concat_arrays([links.staying_with(column, "section_id", told_anew), links.concerned(column)])
+    among = links.staying_with(column, "section_id", joined)
     several = _has_several_schools(people.held, switches)
     found: Mask = people.staying("sis_id", beside) | people.staying("sis_id", among) & several
     return found
@@ -119,35 +123,30 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
 
     part = {name: wanted[name].whole(ENTITIES[name].columns) for name in ("schools", "terms", "courses")}
     part["sections"] = sections.frame(ENTITIES["sections"].columns, touched["sections"], beside)
-    held = {"sections": sections.held[touched["sections"] | beside]}
+    held = {name: wanted[name].held.frame for name in ("schools", "terms", "courses")}
+    held["sections"] = sections.held.rows(ENTITIES["sections"].columns, np.flatnonzero(touched["sections"] | beside))
     for name, (link, column) in _LINKS.items():
         people, links = wanted[name], wanted[link]
         members = theirs[name] | links.staying("section_id", counted[name])
-        others = people.staying("sis_id", _column(links, column, members)) & ~touched[name]
+        others = people.staying("sis_id", links.held.take(column, np.flatnonzero(members))) & ~touched[name]
         part[name], part[link] = people.frame(_NEEDED[name], touched[name], others), links.frame(ENTITIES[link].columns, members)
-        held[name], held[link] = people.held.loc[touched[name] | others, [*_NEEDED[name], "active"]], links.held.iloc[:0]
-    if "staff" in wanted:  # of whom nothing is derived; that they were sent is all that counts
-        part["staff"] = wanted["staff"].new
+        held[name] = people.held.rows(_NEEDED[name], np.flatnonzero(touched[name] | others))
+        held[link] = links.held.rows(ENTITIES[link].columns, _NOWHERE)
     return part, held
 
 
-def _has_several_schools(people: pd.DataFrame, switches: Derivations) -> Mask:
+def _has_several_schools(people: Layers, switches: Derivations) -> Mask:
     """Whose list of schools is longer than one; everybody's may be, where the list is not derived."""
     if not switches.schools:
-        return np.ones(len(people), dtype=bool)
-    found: Mask = pc.match_substring(array_of(people["school_ids"]), '", "').to_numpy(zero_copy_only=False)
-    return found
+        return np.ones(len(people.active), dtype=bool)
+    return people.which("school_ids", lambda lists: pc.match_substring(lists, '", "').to_numpy(zero_copy_only=False))
 
 
 def _regraded(students: Wanted) -> pa.Array:
     """The students whose grade is another than it was, or who had none or have none any more."""
-    told = (students.held.iloc[students.goes], students.new)
+    told = (students.held.rows(("sis_id", "grade"), students.goes), students.new)
     before, tonight = (dict(zip(frame["sis_id"].to_list(), frame["grade"].to_list(), strict=True)) for frame in told)
     return pa.array([each for each in before | tonight if before.get(each) != tonight.get(each)], pa.string())
-
-
-def _column(of: Wanted, column: str, at: Mask) -> pa.Array:
-    return array_of(of.held[column]).filter(pa.array(at))
 
 
 def _of_several_schools(links: Wanted, column: str, at: Mask, sections: pd.DataFrame) -> pa.Array:

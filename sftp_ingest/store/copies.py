@@ -1,36 +1,49 @@
-"""A copy of a district's roster in a file, read in a moment, and believed only where the database says that its roster still is the copied one."""
+"""A copy of a district's roster in files, read in a moment, and believed only where the database says that its roster still is the copied one.
+
+There are two files: the roster as it once was, and what changed since; a night that changes little writes the second one only.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from sftp_ingest.model import ENTITIES, Roster
+from sftp_ingest.model import ENTITIES, ChangeSet, Roster
+from sftp_ingest.roster import afterwards, layers
+from sftp_ingest.roster.layers import Layers
 from sftp_ingest.store import rosters
 
 _COPIED = tuple(each.name for each in ENTITIES.values() if not each.incremental)
-_PART = ".part"
+_PART, _LATER = ".part", ".later"
 _TOLD = b"sftp_ingest"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Changes whenever the machine starts: what was written before may not have come to the disk, and nobody has waited for it."""
+
+_MOST_LATER = 0.1
+"""Where more than this share of the records changed since, the roster is written anew."""
+
+_PLACES = "replaced"
 
 
 @dataclass(frozen=True)
 class Copy:
     """A roster as `rosters.current` gives it. The tables were read for it at `read_at`, all that changed since was a run's own doing.
 
-    `token` is the roster's in the database, and blank where no file keeps the copy yet.
+    `token` is the roster's in the database, and blank where no file keeps the copy yet; `base` is the one that it had when all of it was written.
     """
 
     roster: Roster
     read_at: datetime
     token: str = ""
+    base: str = ""
 
 
 def read(path: Path, token: str) -> Copy | None:
@@ -38,45 +51,90 @@ def read(path: Path, token: str) -> Copy | None:
     if not token:
         return None
     try:
-        with pa.memory_map(str(path)) as source:
-            tables = {}
-            for name in _COPIED:
-                with pa.ipc.open_stream(source) as stream:
-                    told = json.loads((stream.schema.metadata or {}).get(_TOLD, b"{}"))
-                    if told.get("token") != token or told.get("boot") != _boot() or stream.schema.names != [*ENTITIES[name].columns, "active"]:
-                        return None
-                    tables[name] = stream.read_all()
-    except (OSError, pa.ArrowInvalid, ValueError):
+        told, base = _tables(path)
+        if any(base[name].schema != rosters.schema_of((*ENTITIES[name].columns, "active")) for name in _COPIED):
+            return None
+        later: dict[str, pa.Table] = {}
+        if told["token"] != token:
+            since, later = _tables(path.with_suffix(_LATER))
+            if since["token"] != token or since["base"] != told["token"]:
+                return None
+        kept = {name: _layers(base[name], later.get(name), later.get(f"{name} {_PLACES}")) for name in _COPIED}
+        return Copy(layers.roster(kept), datetime.fromisoformat(told["read_at"]), token, told["token"])
+    except (OSError, pa.ArrowInvalid, ValueError, KeyError, IndexError):
         return None
-    return Copy(Roster({name: rosters.frame_of(table) for name, table in tables.items()}), datetime.fromisoformat(told["read_at"]), token)
+
+
+def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None) -> Layers:
+    replaced = np.zeros(len(base), dtype=bool)
+    if places is not None:
+        replaced[places[_PLACES].to_numpy()] = True
+    return Layers(base, base.slice(0, 0) if later is None else later, replaced)
 
 
 def write(path: Path, copy: Copy) -> None:
-    """Keeps the copy in place of the one before. Raises OSError where the disk says no; then none is kept."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_suffix(_PART)
-    told = {_TOLD: json.dumps({"token": copy.token, "boot": _boot(), "read_at": copy.read_at.isoformat()})}
-    try:
-        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as sink:
-            for name in _COPIED:
-                columns = (*ENTITIES[name].columns, "active")
-                table = rosters.table_of(copy.roster.entities[name], columns).replace_schema_metadata(told)
-                with pa.ipc.new_stream(sink, table.schema) as stream:
-                    stream.write_table(table.combine_chunks())
-        part.replace(path)
-    except OSError:
-        remove(path)
-        raise
+    """Keeps the copy in place of the one before, all of it in one file. Raises OSError where the disk says no; then none is kept."""
+    tables = {name: rosters.table_of(copy.roster.entities[name], (*ENTITIES[name].columns, "active")) for name in _COPIED}
+    _keep(path, path, {"token": copy.token, "read_at": copy.read_at.isoformat()}, tables)
+    path.with_suffix(_LATER).unlink(missing_ok=True)
+
+
+def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
+    """Keeps the copy as it is once the changes are applied; the roster then has this token. Raises OSError as `write` does."""
+    if copy.base:
+        after = layers.after(layers.of(copy.roster), change_set)
+        if sum(len(each.later) for each in after.values()) <= _MOST_LATER * sum(len(each.base) for each in after.values()):
+            tables = {name: after[name].later for name in _COPIED}
+            tables |= {f"{name} {_PLACES}": pa.table({_PLACES: np.flatnonzero(after[name].replaced)}) for name in _COPIED}
+            _keep(path, path.with_suffix(_LATER), {"token": token, "base": copy.base}, tables)
+            return
+    write(path, Copy(afterwards.roster(copy.roster, change_set), copy.read_at, token))
 
 
 def remove(path: Path) -> int:
     """Keeps no copy any more; how many files that were."""
     removed = 0
-    for each in (path, path.with_suffix(_PART)):
+    for each in (path, path.with_suffix(_LATER), path.with_suffix(_PART)):
         with suppress(FileNotFoundError):
             each.unlink()
             removed += 1
     return removed
+
+
+# ---------------------------------------------------------------- tables in a file
+
+
+def _keep(copy: Path, path: Path, told: Mapping[str, str], tables: Mapping[str, pa.Table]) -> None:
+    """Writes tables to one file of the copy, all at once; where the disk says no, nothing of the copy is kept."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_suffix(_PART)
+    heading = {_TOLD: json.dumps({"told": {**told, "boot": _boot()}, "tables": list(tables)})}
+    try:
+        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as sink:
+            for table in tables.values():
+                table = table.replace_schema_metadata(heading)
+                with pa.ipc.new_stream(sink, table.schema) as stream:
+                    stream.write_table(table.combine_chunks())
+        part.replace(path)
+    except OSError:
+        remove(copy)
+        raise
+
+
+def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table]]:
+    """What is told of the tables in a file, and the tables. Raises OSError, ArrowInvalid, ValueError or KeyError where it is no such file, or an old one."""
+    read: list[pa.Table] = []
+    names = [""]
+    told: dict[str, str] = {}
+    with pa.memory_map(str(path)) as source:
+        while len(read) < len(names):
+            with pa.ipc.open_stream(source) as stream:
+                heading = json.loads((stream.schema.metadata or {}).get(_TOLD, b"{}"))
+                told, names = heading["told"], heading["tables"]
+                if told["boot"] != _boot():
+                    raise ValueError
+                read.append(stream.read_all().replace_schema_metadata(None))
+    return told, dict(zip(names, read, strict=True))
 
 
 def _boot() -> str:

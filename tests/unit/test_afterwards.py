@@ -6,12 +6,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 from hypothesis import given, settings
 
-from sftp_ingest.model import Roster
-from sftp_ingest.roster import afterwards
-from sftp_ingest.roster.arrow import places_of_keys
+from sftp_ingest.model import ENTITIES, Entity, Roster
+from sftp_ingest.roster import afterwards, layers
+from sftp_ingest.roster.arrow import array_of, places_of_keys
+from sftp_ingest.roster.layers import Layers
 from sftp_ingest.sync import empty_roster
 from tests.unit.districts import Files, applied, planned, small
 from tests.unit.test_laws import QUICK, districts
@@ -28,12 +31,28 @@ def everything(roster: Roster) -> dict[str, list[tuple[object, ...]]]:
 @given(st.lists(districts(), min_size=2, max_size=4))
 def test_night_for_night_the_roster_is_what_was_applied(nights: list[Files]) -> None:
     plain, quick = empty_roster(), empty_roster()
+    lying = layers.of(empty_roster())
     for files in nights:
         with TemporaryDirectory() as folder:
             made = planned(Path(folder), files, plain)
         assert made.flowing is not None
         plain, quick = applied(plain, made), afterwards.roster(quick, made.flowing)
-        assert everything(quick) == everything(plain)
+        lying = layers.after(lying, made.flowing)
+        assert everything(quick) == everything(layers.roster(lying)) == everything(plain)
+        for name, each in lying.items():
+            looked_up_as_in_one_frame(each, ENTITIES[name])
+
+
+def looked_up_as_in_one_frame(lying: Layers, entity: Entity) -> None:
+    """Every record is found by its key, and what is taken from its place is what the frame says of it."""
+    keys = {column: array_of(lying.frame[column]) for column in entity.key}
+    at = lying.places(keys)
+    assert sorted(set(at.tolist())) == sorted(np.flatnonzero(~np.append(lying.replaced, np.zeros(len(lying.later), dtype=bool))).tolist())
+    pd.testing.assert_frame_equal(lying.rows(entity.columns, at), lying.frame)
+    assert lying.active[at].tolist() == lying.frame["active"].tolist()
+    assert int(lying.active.sum()) == int(lying.frame["active"].sum())
+    for column, cells in keys.items():
+        assert lying.among(column, cells.slice(0, 1))[at].tolist() == [each == cells[0].as_py() for each in cells.to_pylist()]
 
 
 def test_entities_without_a_change_are_the_very_same_frames(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import Derivations, Limits, Roster
-from sftp_ingest.roster import afterwards
+from sftp_ingest.roster import afterwards, layers
 from sftp_ingest.roster.excerpt import Known
 from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import TOLERANT, Files, csv_of, enrollment, planned, ruled, section, small, student, written, zipped
@@ -66,7 +66,7 @@ def nights(draw: st.DrawFn) -> tuple[Raw, list[Raw]]:
             files["enrollments"].append(enrollment(each, number))
     first = bytes_of(files)
     following = []
-    for _ in range(draw(st.integers(1, 2))):
+    for _ in range(draw(st.integers(1, 3))):
         for _ in range(draw(st.integers(0, 6))):
             _usual(draw, files)
         if draw(st.integers(0, 5)) == 0:
@@ -223,19 +223,20 @@ def test_reading_only_what_is_new_comes_to_the_same_as_reading_all(told_nights: 
     first, following = told_nights
     with TemporaryDirectory() as folder:
         made = planned(Path(folder, "0"), {}, settings=rules, **first)
-        now = after(empty_roster(), made)
-        before = first
+        now, before = after(empty_roster(), made), first
+        lying = layers.of(now)
         for number, raw in enumerate(following, 1):
             if made.findings or made.rejections or not made.lasting:
                 return
             known = known_of(Path(folder, f"{number - 1}-kept"), before, made)
             whole = planned(Path(folder, f"{number}"), {}, now, settings=rules, before=made.shapes, **raw)
-            short = planned(Path(folder, f"{number}"), {}, now, settings=rules, before=made.shapes, known=known, **raw)
-            assert told(short) == told(whole)
+            for held in (now, layers.roster(lying)):
+                short = planned(Path(folder, f"{number}"), {}, held, settings=rules, before=made.shapes, known=known, **raw)
+                assert told(short) == told(whole)
             made, before = short, raw
             if made.flowing is None:
                 return
-            now = after(now, made)
+            now, lying = after(now, made), layers.after(lying, made.flowing)
 
 
 # ---------------------------------------------------------------- which nights are read as a whole

@@ -1,0 +1,160 @@
+"""A roster in two layers, as it was once and what changed since: a night that changes little costs little, however large the roster is.
+
+Who asks for a whole frame of it gets one, made when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
+from sftp_ingest.roster import afterwards
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of_keys, side_by_side
+
+Positions = npt.NDArray[np.int64]
+
+_FEW = 200_000
+"""Not more cells than these are looked through by one thread."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The records of one entity, with whether they are `active`: those rows of `base` that `replaced` does not mask, and behind them all of `later`.
+
+    A place is a row's number in both together. What is told of replaced rows means nothing; `active` is false of them.
+    """
+
+    base: pa.Table
+    later: pa.Table
+    replaced: Mask
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Layers:
+        """A frame as one of `rosters.current`, in one layer."""
+        table = _table(frame)
+        return cls(table, table.slice(0, 0), np.zeros(len(table), dtype=bool))
+
+    @cached_property
+    def active(self) -> Mask:
+        """Which records are active."""
+        base, later = (_cells(layer, "active").to_numpy(zero_copy_only=False) for layer in (self.base, self.later))
+        found: Mask = np.concatenate((base & ~self.replaced, later))
+        return found
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """All records, as `rosters.current` gives them."""
+        if not len(self.later) and not self.replaced.any():
+            return _frame(self.base)
+        return _frame(pa.concat_tables([self.base.filter(pa.array(~self.replaced)), self.later]).combine_chunks())
+
+    def which(self, column: str, told: Callable[[pa.Array], Mask]) -> Mask:
+        """What is told of each cell of the column, where that can be told of one part of them after the other."""
+        base, later = _cells(self.base, column), _cells(self.later, column)
+        parts = [base.slice(begin, _FEW) for begin in range(0, len(base), _FEW)]
+        found = side_by_side(told, parts, len(base)) if len(parts) > 1 else [told(base)]
+        return np.concatenate([*found, told(later)] if len(later) else found)
+
+    def among(self, column: str, texts: pa.Array) -> Mask:
+        """Which cells of the column are among the texts."""
+        return self.which(column, lambda cells: is_in(cells, texts))
+
+    def take(self, column: str, at: Positions) -> pa.Array:
+        """The column's cells at the places."""
+        base, later = _cells(self.base, column), _cells(self.later, column)
+        below = at < len(base)
+        if below.all():
+            return base.take(pa.array(at))
+        taken = pa.concat_arrays([base.take(pa.array(at[below])), later.take(pa.array(at[~below] - len(base)))])
+        order = np.empty(len(at), dtype=np.int64)
+        order[np.concatenate((np.flatnonzero(below), np.flatnonzero(~below)))] = np.arange(len(at))
+        return taken.take(pa.array(order))
+
+    def rows(self, columns: Sequence[str], at: Positions) -> pd.DataFrame:
+        """These columns of the records at the places, with `active`."""
+        cells = {column: pd.array(self.take(column, at), dtype=TEXT) for column in columns}
+        return pd.DataFrame(cells, copy=False).assign(active=self.active[at])
+
+    def places(self, keys: Mapping[str, pa.Array]) -> Positions:
+        """Where the record of each key, told by a text of each of these columns, stands, or -1; no key is there twice."""
+        maybe = np.logical_and.reduce([self.among(column, texts) for column, texts in keys.items()])
+        maybe[: len(self.base)] &= ~self.replaced
+        at = np.flatnonzero(maybe)
+        found = places_of_keys(list(keys.values()), [self.take(column, at) for column in keys])
+        return np.append(at, -1)[found]  # the last of which stands at -1
+
+    def after(self, entity: Entity, changes: pd.DataFrame) -> Layers:
+        """The same once the changes are applied, as `afterwards.entity` tells it."""
+        keys = {column: array_of(changes[column]) for column in entity.key}
+        at = self.places(keys)
+        if "from_section_id" in changes.columns:
+            at = np.concatenate((at, self.places(keys | {"section_id": array_of(changes["from_section_id"])})))
+        at = np.unique(at[at >= 0])
+        came = _table(afterwards.entity(entity, self.rows(entity.columns, at), changes))
+        replaced = self.replaced.copy()
+        replaced[at[at < len(self.base)]] = True
+        stays = np.ones(len(self.later), dtype=bool)
+        stays[at[at >= len(self.base)] - len(self.base)] = False
+        later = pa.concat_tables([self.later.filter(pa.array(stays)), came]).combine_chunks()
+        return Layers(self.base, later, replaced)
+
+
+class _Entities(Mapping[str, pd.DataFrame]):
+    """The frames of a roster in layers."""
+
+    def __init__(self, layers: Mapping[str, Layers]) -> None:
+        self.layers = layers
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        return self.layers[name].frame
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.layers
+
+
+def roster(layers: Mapping[str, Layers]) -> Roster:
+    """The roster that lies in these layers."""
+    return Roster(_Entities(layers))
+
+
+def of(now: Roster) -> Mapping[str, Layers]:
+    """The layers in which a roster lies; any that was not made of some lies in one."""
+    return now.entities.layers if isinstance(now.entities, _Entities) else {name: Layers.of(frame) for name, frame in now.entities.items()}
+
+
+def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, Layers]:
+    """The roster with all changes of the set."""
+    changed = {name: changes for name, changes in change_set.changes.items() if name in layers and len(changes)}
+    return {name: each.after(ENTITIES[name], changed[name]) if name in changed else each for name, each in layers.items()}
+
+
+def _cells(table: pa.Table, column: str) -> pa.Array:
+    cells = table[column]
+    return cells.chunk(0) if cells.num_chunks == 1 else cells.combine_chunks()
+
+
+def _table(frame: pd.DataFrame) -> pa.Table:
+    return pa.table({name: pa.array(column.to_numpy(dtype=bool)) if name == "active" else array_of(column) for name, column in frame.items()})
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            name: _cells(table, name).to_numpy(zero_copy_only=False) if name == "active" else pd.array(_cells(table, name), dtype=TEXT)
+            for name in table.column_names
+        },
+        copy=False,
+    )
