@@ -21,19 +21,21 @@ from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of_keys
 Positions = npt.NDArray[np.int64]
 
 _FEW = 200_000
-"""Not more cells than these are looked through by one thread."""
+"""Not more cells than these are looked through by one thread, and left in memory."""
 
 
 @dataclass(frozen=True)
 class Layers:
     """The records of one entity, with whether they are `active`: those rows of `base` that `replaced` does not mask, and behind them all of `later`.
 
-    A place is a row's number in both together. What is told of replaced rows means nothing; `active` is false of them.
+    A place is a row's number in both together. What is told of replaced rows means nothing; `active` is false of them. Where the cells of
+    `base` lie in a file, `let_go` has the kernel forget that this process looked at them: of a large roster all would else be counted as its memory.
     """
 
     base: pa.Table
     later: pa.Table
     replaced: Mask
+    let_go: Callable[[], None] = lambda: None
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Layers:
@@ -60,6 +62,8 @@ class Layers:
         base, later = _cells(self.base, column), _cells(self.later, column)
         parts = [base.slice(begin, _FEW) for begin in range(0, len(base), _FEW)]
         found = side_by_side(told, parts, len(base)) if len(parts) > 1 else [told(base)]
+        if len(base) > _FEW:
+            self.let_go()
         return np.concatenate([*found, told(later)] if len(later) else found)
 
     def among(self, column: str, texts: pa.Array) -> Mask:
@@ -70,9 +74,12 @@ class Layers:
         """The column's cells at the places."""
         base, later = _cells(self.base, column), _cells(self.later, column)
         below = at < len(base)
+        taken = base.take(pa.array(at[below]))
+        if len(base) > _FEW:
+            self.let_go()
         if below.all():
-            return base.take(pa.array(at))
-        taken = pa.concat_arrays([base.take(pa.array(at[below])), later.take(pa.array(at[~below] - len(base)))])
+            return taken
+        taken = pa.concat_arrays([taken, later.take(pa.array(at[~below] - len(base)))])
         order = np.empty(len(at), dtype=np.int64)
         order[np.concatenate((np.flatnonzero(below), np.flatnonzero(~below)))] = np.arange(len(at))
         return taken.take(pa.array(order))
@@ -103,7 +110,7 @@ class Layers:
         stays = np.ones(len(self.later), dtype=bool)
         stays[at[at >= len(self.base)] - len(self.base)] = False
         later = pa.concat_tables([self.later.filter(pa.array(stays)), came]).combine_chunks()
-        return Layers(self.base, later, replaced)
+        return Layers(self.base, later, replaced, self.let_go)
 
 
 class _Entities(Mapping[str, pd.DataFrame]):

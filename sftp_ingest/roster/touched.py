@@ -23,8 +23,10 @@ _LINKS: Mapping[str, tuple[str, str]] = {"students": ("enrollments", "student_id
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "students": ("sis_id", "school_id", "school_ids", "sis_school_id", "grade"),
     "teachers": ("sis_id", "school_id", "school_ids", "sis_school_id", "last_name"),
+    "enrollments": ("section_id", "student_id"),
+    "section_teachers": ("section_id", "teacher_id", "position"),
 }
-"""The columns of people that anything is derived from. There are many others, and they cost most."""
+"""The columns that anything is derived from. Of people there are many others, and they cost most."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ def _people(wanted: Mapping[str, Wanted], name: str, told_anew: pa.Array, joined
 
 
 def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """The part of what is to be, and of the same records as they are held, from which everything is derived of those that are touched.
+    """The part of what is to be from which everything is derived of those that are touched, and these as they are held.
 
-    These come first, and the new ones behind them. What would be derived of all others is not right, for not all of their memberships are there.
+    They come first, and the new ones behind them. What would be derived of all others is not right, for not all of their memberships are there.
     """
     sections = wanted["sections"]
     looked_at = sections.cells("section_id", touched["sections"])
@@ -124,13 +126,13 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
     part = {name: wanted[name].whole(ENTITIES[name].columns) for name in ("schools", "terms", "courses")}
     part["sections"] = sections.frame(ENTITIES["sections"].columns, touched["sections"], beside)
     held = {name: wanted[name].held.frame for name in ("schools", "terms", "courses")}
-    held["sections"] = sections.held.rows(ENTITIES["sections"].columns, np.flatnonzero(touched["sections"] | beside))
+    held["sections"] = sections.held.rows(ENTITIES["sections"].columns, np.flatnonzero(touched["sections"]))
     for name, (link, column) in _LINKS.items():
         people, links = wanted[name], wanted[link]
         members = theirs[name] | links.staying("section_id", counted[name])
         others = people.staying("sis_id", links.held.take(column, np.flatnonzero(members))) & ~touched[name]
-        part[name], part[link] = people.frame(_NEEDED[name], touched[name], others), links.frame(ENTITIES[link].columns, members)
-        held[name] = people.held.rows(_NEEDED[name], np.flatnonzero(touched[name] | others))
+        part[name], part[link] = people.frame(_NEEDED[name], touched[name], others), links.frame(_NEEDED[link], members)
+        held[name] = people.held.rows(_NEEDED[name], np.flatnonzero(touched[name]))
         held[link] = links.held.rows(ENTITIES[link].columns, _NOWHERE)
     return part, held
 

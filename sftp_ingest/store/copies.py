@@ -6,11 +6,13 @@ There are two files: the roster as it once was, and what changed since; a night 
 from __future__ import annotations
 
 import json
+import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,25 +53,25 @@ def read(path: Path, token: str) -> Copy | None:
     if not token:
         return None
     try:
-        told, base = _tables(path)
+        told, base, let_go = _tables(path)
         if any(base[name].schema != rosters.schema_of((*ENTITIES[name].columns, "active")) for name in _COPIED):
             return None
         later: dict[str, pa.Table] = {}
         if told["token"] != token:
-            since, later = _tables(path.with_suffix(_LATER))
+            since, later, _ = _tables(path.with_suffix(_LATER))
             if since["token"] != token or since["base"] != told["token"]:
                 return None
-        kept = {name: _layers(base[name], later.get(name), later.get(f"{name} {_PLACES}")) for name in _COPIED}
+        kept = {name: _layers(base[name], later.get(name), later.get(f"{name} {_PLACES}"), let_go) for name in _COPIED}
         return Copy(layers.roster(kept), datetime.fromisoformat(told["read_at"]), token, told["token"])
     except (OSError, pa.ArrowInvalid, ValueError, KeyError, IndexError):
         return None
 
 
-def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None) -> Layers:
+def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None, let_go: Callable[[], None]) -> Layers:
     replaced = np.zeros(len(base), dtype=bool)
     if places is not None:
         replaced[places[_PLACES].to_numpy()] = True
-    return Layers(base, base.slice(0, 0) if later is None else later, replaced)
+    return Layers(base, base.slice(0, 0) if later is None else later, replaced, let_go)
 
 
 def write(path: Path, copy: Copy) -> None:
@@ -121,20 +123,25 @@ def _keep(copy: Path, path: Path, told: Mapping[str, str], tables: Mapping[str, 
         raise
 
 
-def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table]]:
-    """What is told of the tables in a file, and the tables. Raises OSError, ArrowInvalid, ValueError or KeyError where it is no such file, or an old one."""
+def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table], Callable[[], None]]:
+    """What is told of the tables in a file, the tables, and how to let go of those of their cells that were looked at.
+
+    Raises OSError, ArrowInvalid, ValueError or KeyError where it is no such file, or an old one.
+    """
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     read: list[pa.Table] = []
     names = [""]
     told: dict[str, str] = {}
-    with pa.memory_map(str(path)) as source:
-        while len(read) < len(names):
-            with pa.ipc.open_stream(source) as stream:
-                heading = json.loads((stream.schema.metadata or {}).get(_TOLD, b"{}"))
-                told, names = heading["told"], heading["tables"]
-                if told["boot"] != _boot():
-                    raise ValueError
-                read.append(stream.read_all().replace_schema_metadata(None))
-    return told, dict(zip(names, read, strict=True))
+    source = pa.BufferReader(pa.py_buffer(mapped))
+    while len(read) < len(names):
+        with pa.ipc.open_stream(source) as stream:
+            heading = json.loads((stream.schema.metadata or {}).get(_TOLD, b"{}"))
+            told, names = heading["told"], heading["tables"]
+            if told["boot"] != _boot():
+                raise ValueError
+            read.append(stream.read_all().replace_schema_metadata(None))
+    return told, dict(zip(names, read, strict=True)), partial(mapped.madvise, mmap.MADV_DONTNEED)
 
 
 def _boot() -> str:
