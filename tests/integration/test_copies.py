@@ -97,11 +97,67 @@ def _halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, _halve, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"PAR1" * 100)])
+HARM: tuple[Callable[[Path], object], ...] = (Path.unlink, _halve, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"PAR1" * 100))
+
+
+@pytest.mark.parametrize("harm", HARM)
 def test_a_copy_that_is_gone_or_broken_costs_time_and_nothing_else(house: House, readings: list[str], harm: Callable[[Path], object]) -> None:
     harm(house.config.copy_of("acme"))
     assert was_read(house, readings, later(1), 1)
     assert not was_read(house, readings, later(2), 2)
+
+
+def test_a_night_of_few_changes_writes_these_alone(tmp_path: Path, engine: Engine, readings: list[str]) -> None:
+    house = House.make(tmp_path, engine, "acme")
+    house.night(small(60))
+    path = house.config.copy_of("acme")
+    whole = path.read_bytes()
+    files, sizes = small(60), []
+    for number in (1, 2, 3):
+        files["students"][number]["Last_name"] = f"Name{number}"
+        assert not was_read(house, readings, files, number)
+        assert path.read_bytes() == whole
+        sizes.append(path.with_suffix(".later").stat().st_size)
+    assert sizes[-1] < len(whole)
+    assert stat.S_IMODE(path.with_suffix(".later").stat().st_mode) == 0o600
+    for row in files["students"]:
+        row["First_name"] = "Jo"
+    assert not was_read(house, readings, files, 4)
+    assert path.read_bytes() != whole
+    assert not path.with_suffix(".later").exists(), "so many changes that all was written anew"
+    files["students"][5]["Last_name"] = "Other"
+    assert not was_read(house, readings, files, 5)
+    assert erasure.person(house.config, house.engine, "acme", "0001", "student", NOW).files["rosters"] == 2
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_changes_that_are_gone_or_broken_cost_time_and_nothing_else(
+    tmp_path: Path, engine: Engine, readings: list[str], harm: Callable[[Path], object]
+) -> None:
+    house = House.make(tmp_path, engine, "acme")
+    house.night(small(60))
+    files = small(60)
+    for number, read in ((1, False), (2, True), (3, False)):
+        files["students"][number]["Last_name"] = f"Name{number}"
+        assert was_read(house, readings, files, number) is read
+        if number == 1:
+            harm(house.config.copy_of("acme").with_suffix(".later"))
+
+
+def test_changes_that_follow_upon_another_copy_are_not_believed(tmp_path: Path, engine: Engine, readings: list[str]) -> None:
+    house = House.make(tmp_path, engine, "acme")
+    house.night(small(60))
+    path = house.config.copy_of("acme")
+    first, files = path.read_bytes(), small(60)
+    for row in files["students"]:
+        row["First_name"] = "Jo"
+    assert not was_read(house, readings, files, 1)
+    files["students"][2]["Last_name"] = "Other"
+    assert not was_read(house, readings, files, 2)
+    path.write_bytes(first)
+    files["students"][3]["Last_name"] = "Other"
+    assert was_read(house, readings, files, 3)
 
 
 def test_after_the_machine_was_started_anew_the_tables_are_read(house: House, readings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +222,20 @@ NUMBERS = count()
     nights=st.lists(districts(), min_size=3, max_size=5),
     spoiler=st.sampled_from(["", *sorted(SPOILERS)]),
     limits=st.sampled_from([Limits(), Limits(records=0, removed_share=0.2), Limits(records=10**6)]),
+    most_later=st.sampled_from([0.0, 100.0, 100.0]),
     chance=st.randoms(use_true_random=False),
 )
 def test_whatever_comes_the_copy_is_the_roster_to_the_last_cell(
-    tmp_path: Path, engine: Engine, nights: list[Files], spoiler: str, limits: Limits, chance: random.Random
+    tmp_path: Path, engine: Engine, nights: list[Files], spoiler: str, limits: Limits, most_later: float, chance: random.Random
 ) -> None:
     """`House.run` compares the two after every night; those that left and those that wait among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copies, "_MOST_LATER", most_later)
+        night_for_night(tmp_path, engine, nights, spoiler, limits, chance)
+
+
+def night_for_night(tmp_path: Path, engine: Engine, nights: list[Files], spoiler: str, limits: Limits, chance: random.Random) -> None:
+    """Every night keeps a copy of its roster, however much of it is written."""
     name = f"district-{next(NUMBERS)}"
     house = House.make(tmp_path, engine, name, settings=replace(Settings(), limits=limits))
     for number, files in enumerate(nights):
