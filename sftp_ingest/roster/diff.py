@@ -253,15 +253,9 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     if not came.any() or not left.any():
         return changes, before
     course = _courses(sides["sections"])
-    both = changes.loc[came | left, ["section_id", "student_id"]].astype(object)
-    both = both.assign(course=both["section_id"].map(course).fillna(""), row=np.flatnonzero(came | left))
-    mover = set(both.loc[came[both["row"]], "student_id"]) & set(both.loc[left[both["row"]], "student_id"])
-    both = both[both["student_id"].isin(mover)]
-    new, old = both[came[both["row"]]], both[left[both["row"]]]
-    pairs = _pairs(new[new["course"] != ""], old[old["course"] != ""], ["student_id", "course"])
-    new, old = new[~new["row"].isin(pairs["row_new"])], old[~old["row"].isin(pairs["row_old"])]
-    pairs = pd.concat([pairs, _pairs(new, old, ["student_id"])])
-    to, origin = pairs["row_new"].to_numpy(), pairs["row_old"].to_numpy()
+    arrived, departed = (_by_student(changes, np.flatnonzero(rows)) for rows in (came, left))
+    pairs = [pair for student in arrived.keys() & departed.keys() for pair in _pairs(arrived[student], departed[student], course)]
+    to, origin = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     columns = {name: changes[name].to_numpy(dtype=object).copy() for name in changes.columns}
     columns["operation"][to] = "moved"
     columns["from_section_id"][to] = columns["section_id"][origin]
@@ -278,8 +272,26 @@ def _courses(sections: _Side) -> dict[str, str]:
     return courses | dict(zip(sections.wanted["section_id"].to_pylist(), sections.wanted["course_id"].to_pylist(), strict=True))
 
 
-def _pairs(new: pd.DataFrame, old: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The first new with the first old of each group, the second with the second, and so on."""
-    new = new.sort_values([*by, "section_id"]).assign(turn=lambda each: each.groupby(by).cumcount())
-    old = old.sort_values([*by, "section_id"]).assign(turn=lambda each: each.groupby(by).cumcount())
-    return new.merge(old, on=[*by, "turn"], suffixes=("_new", "_old"))[["row_new", "row_old"]]
+def _by_student(changes: pd.DataFrame, rows: Positions) -> dict[str, list[tuple[str, int]]]:
+    """Each student's sections among these rows, in order, each with its row."""
+    sections: dict[str, list[tuple[str, int]]] = {}
+    students, ids = (array_of(changes[column]).take(pa.array(rows)).to_pylist() for column in ("student_id", "section_id"))
+    for student, section, row in sorted(zip(students, ids, rows.tolist(), strict=True)):
+        sections.setdefault(student, []).append((section, row))
+    return sections
+
+
+def _pairs(arrived: Sequence[tuple[str, int]], departed: Sequence[tuple[str, int]], course: Mapping[str, str]) -> Iterable[tuple[int, int]]:
+    """Rows of one student's new sections, each with that of an old one: the first new with the first old of a course and so on, then of what is left."""
+    waiting: dict[str, list[int]] = {}
+    for section, row in departed:
+        waiting.setdefault(course.get(section, ""), []).append(row)
+    others = []
+    for section, row in arrived:
+        told = course.get(section, "")
+        if told and waiting.get(told):
+            yield row, waiting[told].pop(0)
+        else:
+            others.append(row)
+    still = {row for rows in waiting.values() for row in rows}
+    yield from zip(others, (row for _, row in departed if row in still), strict=False)

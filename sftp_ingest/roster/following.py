@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from sftp_ingest.roster.arrow import Mask, array_of, is_in, places_of
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.excerpt import Excerpt
 from sftp_ingest.roster.layers import Layers
+from sftp_ingest.roster.records import shaped
 from sftp_ingest.roster.touched import Wanted
 
 _TOLD_IN: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -111,8 +113,13 @@ def _told_in(rows: pd.DataFrame, held: Layers, columns: Mapping[str, str]) -> Ma
 
 
 def _replaced(name: str, held: Layers, changes: Mask, new: pd.DataFrame | None) -> Wanted:
-    columns = list(ENTITIES[name].columns)
-    return Wanted(held, held.active & ~changes, np.flatnonzero(changes), held.rows(columns, np.zeros(0, dtype=np.int64)) if new is None else new[columns])
+    told = _nothing(name) if new is None else new[list(ENTITIES[name].columns)]
+    return Wanted(held, held.active & ~changes, np.flatnonzero(changes), told)
+
+
+@cache
+def _nothing(name: str) -> pd.DataFrame:
+    return shaped(ENTITIES[name].columns, {}, 0)
 
 
 # ---------------------------------------------------------------- what a whole reading would find

@@ -87,7 +87,7 @@ class Layers:
     def rows(self, columns: Sequence[str], at: Positions) -> pd.DataFrame:
         """These columns of the records at the places, with `active`."""
         cells = {column: pd.array(self.take(column, at), dtype=TEXT) for column in columns}
-        return pd.DataFrame(cells, copy=False).assign(active=self.active[at])
+        return pd.DataFrame({**cells, "active": self.active[at]}, copy=False)
 
     def places(self, keys: Mapping[str, pa.Array]) -> Positions:
         """Where the record of each key, told by a text of each of these columns, stands, or -1; no key is there twice."""
