@@ -104,7 +104,7 @@ def _people(wanted: Mapping[str, Wanted], name: str, told_anew: pa.Array, joined
     links = wanted[link]
     beside = pa.concat_arrays([links.staying_with(column, "section_id", told_anew), links.concerned(column)])
     among = links.staying_with(column, "section_id", joined)
-    several = _has_several_schools(people.held, switches)
+    several = _has_several_schools(people.held, wanted["sections"].held, switches)
     found: Mask = people.staying("sis_id", beside) | people.staying("sis_id", among) & several
     return found
 
@@ -137,9 +137,9 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
     return part, held
 
 
-def _has_several_schools(people: Layers, switches: Derivations) -> Mask:
-    """Whose list of schools is longer than one; everybody's may be, where the list is not derived."""
-    if not switches.schools:
+def _has_several_schools(people: Layers, sections: Layers, switches: Derivations) -> Mask:
+    """Whose list of schools is longer than one; everybody's may be, where the list is not derived, or a section has no school that it would tell."""
+    if not switches.schools or (sections.active & sections.among("school_id", pa.array([""]))).any():
         return np.ones(len(people.active), dtype=bool)
     return people.which("school_ids", lambda lists: pc.match_substring(lists, '", "').to_numpy(zero_copy_only=False))
 

@@ -403,6 +403,26 @@ def test_a_check_of_the_districts_own_that_compares_rows_has_all_read(tmp_path: 
     assert following(tmp_path, files, replace(TOLERANT, contract=str(own))).whole
 
 
+def test_a_section_without_a_school_counts_among_those_of_which_the_larger_decides(tmp_path: Path) -> None:
+    own = ruled(tmp_path / "own", sections='[[fields]]\nname = "School_id"\nconstraints = { required = false }\n')
+    rules = replace(TOLERANT, contract=str(own))
+    files = a_night()
+    files["sections"].append(section("s4", "", "t2", "Art"))
+    files["enrollments"] = [row for row in files["enrollments"] if row["Student_id"] != "0003"]
+    files["sections"].append(section("s5", "0011", "t1", "Art"))
+    files["enrollments"] += [enrollment("s4", 3), enrollment("s5", 3), enrollment("s5", 5)]
+    first = bytes_of(files)
+    made = planned(tmp_path / "first", {}, settings=rules, **first)
+    now, known = after(empty_roster(), made), known_of(tmp_path / "first", first, made)
+    files["enrollments"] += [enrollment("s4", 7), enrollment("s4", 9)]
+    tonight = bytes_of(files)
+    whole, short = (planned(tmp_path / "second", {}, now, settings=rules, before=made.shapes, known=each, **tonight) for each in (None, known))
+    assert told(short) == told(whole)
+    assert not short.whole
+    assert short.flowing is not None
+    assert "0003" in short.flowing.changes["students"]["sis_id"].to_list()
+
+
 def test_what_is_no_longer_kept_has_all_read(tmp_path: Path) -> None:
     first = bytes_of(a_night())
     made = planned(tmp_path / "first", {}, **first)
