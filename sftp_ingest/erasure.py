@@ -20,6 +20,7 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy import Engine
 
+from sftp_ingest import copies
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, DeliveryError, StoreError
 from sftp_ingest.findings import refuses
@@ -28,7 +29,7 @@ from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import files, lines
 from sftp_ingest.runner import district_lock
-from sftp_ingest.store import copies, database, ledger, tables
+from sftp_ingest.store import database, ledger, tables
 from sftp_ingest.store import erasure as stored
 from sftp_ingest.store.erasure import Marks
 

@@ -15,8 +15,9 @@ import pandas as pd
 import structlog
 from sqlalchemy import Connection, Engine
 
-from sftp_ingest import repeat
+from sftp_ingest import copies, repeat
 from sftp_ingest.config import Settings
+from sftp_ingest.copies import Copy
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
@@ -39,8 +40,7 @@ from sftp_ingest.roster import (
     validator,
 )
 from sftp_ingest.roster.excerpt import Known
-from sftp_ingest.store import copies, database, ledger, rosters, states, upserter
-from sftp_ingest.store.copies import Copy
+from sftp_ingest.store import database, ledger, rosters, states, upserter
 from sftp_ingest.store.ledger import Applied
 from sftp_ingest.store.states import State
 

@@ -14,10 +14,8 @@ import sftp_ingest
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
-EVERYTHING = (
-    frozenset({"sample", "logs", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps", "intake", "roster", "store", "report"})
-    | GROUND
-)
+ABOVE_STORE = frozenset({"copies", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps"})
+EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report"}) | ABOVE_STORE | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
@@ -33,13 +31,14 @@ TABLE: Mapping[str, frozenset[str]] = {
     "store": GROUND,
     "report": GROUND,
     "repeat": GROUND | {"roster", "store"},
-    "sync": GROUND | {"repeat", "roster", "store"},
+    "copies": GROUND | {"roster", "store"},
+    "sync": GROUND | {"copies", "repeat", "roster", "store"},
     "revert": GROUND | {"sync", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
     "ready": GROUND | {"sync", "revert", "roster", "report"},
     "runner": GROUND | {"sync", "revert", "store", "report", "logs"},
     "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
-    "erasure": GROUND | {"intake", "roster", "store", "runner"},
+    "erasure": GROUND | {"copies", "intake", "roster", "store", "runner"},
     "sweeps": GROUND | {"retention", "intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},

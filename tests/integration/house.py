@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine, func, select
 
-from sftp_ingest import runner
+from sftp_ingest import copies, runner
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Delivery, Outcome, Roster
-from sftp_ingest.store import copies, database, ledger, states, tables
+from sftp_ingest.store import database, ledger, states, tables
 from sftp_ingest.store.rosters import current
 from tests.unit.districts import TOLERANT, Rows, written
 

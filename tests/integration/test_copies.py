@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
-from sftp_ingest import erasure, repeat
+from sftp_ingest import copies, erasure, repeat
 from sftp_ingest.config import Settings
 from sftp_ingest.model import Limits
-from sftp_ingest.store import copies, database, ledger, rosters, states
+from sftp_ingest.store import database, ledger, rosters, states
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import Files, csv_of, enrollment, small, student
 from tests.unit.test_laws import SPOILERS, districts
