@@ -42,8 +42,23 @@ def side_by_side(make: Callable[[Part], Made], parts: Iterable[Part], rows: int)
 
 def array_of(series: pd.Series) -> pa.Array:
     """The column's cells, in one piece, without a copy where they lie in one piece already."""
-    array = pa.chunked_array(series.array.__arrow_array__())
-    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+    return in_one_piece(pa.chunked_array(series.array.__arrow_array__()))
+
+
+def in_one_piece(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The cells in one piece, without a copy where they lie in one piece already."""
+    if not isinstance(cells, pa.ChunkedArray):
+        return cells
+    return cells.chunk(0) if cells.num_chunks == 1 else cells.combine_chunks()
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """The table as a frame, of text but for a column of truth values."""
+    cells = {name: in_one_piece(table[name]) for name in table.column_names}
+    return pd.DataFrame(
+        {name: each.to_numpy(zero_copy_only=False) if pa.types.is_boolean(each.type) else pd.array(each, dtype=TEXT) for name, each in cells.items()},
+        copy=False,
+    )
 
 
 def filtered(frame: pd.DataFrame, mask: Mask) -> pd.DataFrame:
@@ -61,8 +76,7 @@ def is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> 
 
 def key_of(parts: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     """One text a row that tells its key from every other: parts are joined behind their lengths, so that ("a", "bc") is not ("ab", "c")."""
-    whole = [part.combine_chunks() if isinstance(part, pa.ChunkedArray) else part for part in parts]
-    whole = [part.chunk(0) if isinstance(part, pa.ChunkedArray) else part for part in whole]
+    whole = [in_one_piece(part) for part in parts]
     if len(whole) == 1:
         return whole[0]
     first = whole[0]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places_of_keys, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, is_in, key_of, places_of_keys, side_by_side
 
 Positions = npt.NDArray[np.int64]
 
@@ -212,8 +212,8 @@ def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
     else:
         after = side.wanted.take(pa.array(touched[order]))
     operations = np.concatenate((operation[touched], np.full(len(left), _DEACTIVATED, dtype=np.int8)))[order]
-    frame = _frame(after.append_column("operation", pa.array(OPERATIONS).take(pa.array(operations))))
-    return frame, _frame(_before(side, np.concatenate((position[touched], left))[order]))
+    frame = frame_of(after.append_column("operation", pa.array(OPERATIONS).take(pa.array(operations))))
+    return frame, frame_of(_before(side, np.concatenate((position[touched], left))[order]))
 
 
 def _taken(table: pa.Table, columns: Sequence[str], at: Positions) -> pa.Table:
@@ -230,10 +230,6 @@ def _before(side: _Side, source: Positions) -> pa.Table:
         return pa.table(dict.fromkeys(side.entity.values, cells))
     at = pa.array(source, mask=blank)
     return pa.table({column: pc.fill_null(side.now[column].take(at), "") for column in side.entity.values})
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.array(table[name].combine_chunks(), dtype=TEXT) for name in table.column_names}, copy=False)
 
 
 def _unchanged(side: _Side, changes: pd.DataFrame) -> int:

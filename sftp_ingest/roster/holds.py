@@ -93,7 +93,7 @@ def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Li
 
 def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, waiting: Mask, removed: Mask, came: Mask) -> list[HoldReason]:
     column = ENTITIES[name].school
-    held = layers.of(now)[name]
+    held = layers.of_entity(now, name)
     school = frame[column].to_numpy(dtype=object)
     reasons = []
     leaving = pd.Series(school[removed]).value_counts()

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
 from sftp_ingest.roster import afterwards
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of_keys, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, is_in, places_of_keys, side_by_side
 
 Positions = npt.NDArray[np.int64]
 
@@ -46,7 +46,7 @@ class Layers:
     @cached_property
     def active(self) -> Mask:
         """Which records are active."""
-        base, later = (_cells(layer, "active").to_numpy(zero_copy_only=False) for layer in (self.base, self.later))
+        base, later = (in_one_piece(layer["active"]).to_numpy(zero_copy_only=False) for layer in (self.base, self.later))
         found: Mask = np.concatenate((base & ~self.replaced, later))
         return found
 
@@ -54,12 +54,12 @@ class Layers:
     def frame(self) -> pd.DataFrame:
         """All records, as `rosters.current` gives them."""
         if not len(self.later) and not self.replaced.any():
-            return _frame(self.base)
-        return _frame(pa.concat_tables([self.base.filter(pa.array(~self.replaced)), self.later]).combine_chunks())
+            return frame_of(self.base)
+        return frame_of(pa.concat_tables([self.base.filter(pa.array(~self.replaced)), self.later]).combine_chunks())
 
     def which(self, column: str, told: Callable[[pa.Array], Mask]) -> Mask:
         """What is told of each cell of the column, where that can be told of one part of them after the other."""
-        base, later = _cells(self.base, column), _cells(self.later, column)
+        base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
         parts = [base.slice(begin, _FEW) for begin in range(0, len(base), _FEW)]
         found = side_by_side(told, parts, len(base)) if len(parts) > 1 else [told(base)]
         if len(base) > _FEW:
@@ -72,7 +72,7 @@ class Layers:
 
     def take(self, column: str, at: Positions) -> pa.Array:
         """The column's cells at the places."""
-        base, later = _cells(self.base, column), _cells(self.later, column)
+        base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
         below = at < len(base)
         taken = base.take(pa.array(at[below]))
         if len(base) > _FEW:
@@ -138,8 +138,13 @@ def roster(layers: Mapping[str, Layers]) -> Roster:
 
 
 def of(now: Roster) -> Mapping[str, Layers]:
-    """The layers in which a roster lies; any that was not made of some lies in one."""
-    return now.entities.layers if isinstance(now.entities, _Entities) else {name: Layers.of(frame) for name, frame in now.entities.items()}
+    """The layers in which a roster lies."""
+    return {name: of_entity(now, name) for name in now.entities}
+
+
+def of_entity(now: Roster, name: str) -> Layers:
+    """The layers in which one entity of a roster lies; of a roster that was not made of some, it lies in one."""
+    return now.entities.layers[name] if isinstance(now.entities, _Entities) else Layers.of(now.entities[name])
 
 
 def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, Layers]:
@@ -148,20 +153,5 @@ def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, L
     return {name: each.after(ENTITIES[name], changed[name]) if name in changed else each for name, each in layers.items()}
 
 
-def _cells(table: pa.Table, column: str) -> pa.Array:
-    cells = table[column]
-    return cells.chunk(0) if cells.num_chunks == 1 else cells.combine_chunks()
-
-
 def _table(frame: pd.DataFrame) -> pa.Table:
     return pa.table({name: pa.array(column.to_numpy(dtype=bool)) if name == "active" else array_of(column) for name, column in frame.items()})
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            name: _cells(table, name).to_numpy(zero_copy_only=False) if name == "active" else pd.array(_cells(table, name), dtype=TEXT)
-            for name in table.column_names
-        },
-        copy=False,
-    )
