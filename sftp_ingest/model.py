@@ -333,7 +333,12 @@ class ChangeSet:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not any(len(frame) for frame in self.changes.values())
+        return not self.size
+
+    @property
+    def size(self) -> int:
+        """How many changes there are."""
+        return sum(len(frame) for frame in self.changes.values())
 
 
 @dataclass(frozen=True)

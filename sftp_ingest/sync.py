@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,6 +49,9 @@ log = structlog.get_logger()
 
 Progress = Callable[[str], None]
 """Told the name of each stage as it begins."""
+
+_LARGE = 50_000
+"""From so many changes on, the database has so much to do that details are written beside it; else it is not kept busy for longer than it must be."""
 
 Attendance = Callable[[str, str], pd.DataFrame]
 """First and last date → the attendance that a district has between them, both included."""
@@ -252,18 +256,22 @@ def sync(
         known=_known(engine, run, delivery, settings, applied, state, held, rules),
         stages=stages,
     )
-    with stages.stage("details"):
-        keep(details(delivery, planned))
-    if preview:
-        would = Preview(planned.outcome, planned.hold)
-        with database.writing(engine) as connection:
-            ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
-        return "previewed"
     known = repeat.as_known(state, applied, delivery, rules)
     repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
     token = held.token if held.token and planned.outcome == "unchanged" else secrets.token_hex(16)
     read_at = delivery.received_at if planned.whole else state.read_at
-    _apply(engine, run, planned, State(run.id, rules, repeatable, read_at, state.touches, token=token), stages, baseline=applied is None)
+    after = State(run.id, rules, repeatable, read_at, state.touches, token=token)
+    with ThreadPoolExecutor(1) as beside:
+        kept = beside.submit(lambda: keep(details(delivery, planned))).result
+        if preview or planned.flowing is None or planned.flowing.size < _LARGE:
+            with stages.stage("details"):
+                kept()
+        if preview:
+            would = Preview(planned.outcome, planned.hold)
+            with database.writing(engine) as connection:
+                ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
+            return "previewed"
+        _apply(engine, run, planned, after, stages, kept, baseline=applied is None)
     if copy is not None and planned.flowing is not None and token != held.token:
         with stages.stage("copy"):
             _copy(run, held, planned.flowing, token, copy)
@@ -302,8 +310,11 @@ def _copy(run: SyncRun, held: Copy, applied: ChangeSet, token: str, path: Path) 
 
 
 @database.insisting
-def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: Stages, *, baseline: bool) -> None:
-    """Do what is planned and close the run. Done again it is as right as before: what it finds otherwise than planned, the upserter refuses."""
+def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: Stages, kept: Callable[[], None], *, baseline: bool) -> None:
+    """Do what is planned, and close the run once its details are kept, which `kept` waits for.
+
+    Done again it is as right as before: what it finds otherwise than planned, the upserter refuses.
+    """
     moment = datetime.now(UTC)
     with database.writing(engine) as connection:
         if planned.flowing is not None:
@@ -312,6 +323,8 @@ def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: St
             with stages.stage("changes"):
                 upserter.record_changes(connection, run.district, run.id, planned.flowing, baseline=baseline)
             ledger.save_headers(connection, run.delivery, planned.shapes)
+        with stages.stage("details"):
+            kept()
         ledger.close(connection, run.id, planned.outcome, moment, planned.counts, stages.seconds, planned.findings)
         if planned.hold is not None:
             ledger.open_hold(connection, run, planned.hold, moment)

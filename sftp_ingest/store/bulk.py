@@ -1,38 +1,47 @@
-"""A database's first large roster: what looks at every row by itself, references and indexes, is put off until all rows are there, as a restore does."""
+"""A database's first large roster: what looks at every row by itself, keys, references and indexes, is put off until all are there, as a restore does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg.errors import InsufficientPrivilege, LockNotAvailable
+from psycopg.errors import DependentObjectsStillExist, InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import Connection, Table, exists, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sftp_ingest.store import tables
 
 MANY = 50_000
-"""From so many new rows on, taking references and indexes away and putting them back costs less than looking at each row."""
+"""From so many new rows on, taking keys, references and indexes away and putting them back costs less than looking at each row."""
 
-_NOT_NOW = (LockNotAvailable, InsufficientPrivilege)
-"""Somebody else is in one of the tables, or they are another's to alter: then all goes row by row."""
+_NOT_NOW = (LockNotAvailable, InsufficientPrivilege, DependentObjectsStillExist)
+"""Somebody else is in one of the tables, they are another's to alter, or a table or view of the vendor's own rests on a key: then all goes row by row."""
 
 _PUT_OFF = text(
     "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),"
-    " format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint"
-    " WHERE contype = 'f' AND conrelid = ANY(CAST(:names AS regclass[])) AND confrelid = ANY(CAST(:names AS regclass[]))"
-    " UNION ALL SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid) FROM pg_index"
+    " format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)), contype = 'p', contype <> 'f'"
+    " FROM pg_constraint WHERE conrelid = ANY(CAST(:names AS regclass[]))"
+    " AND (contype = 'p' OR contype = 'f' AND confrelid = ANY(CAST(:names AS regclass[])))"
+    " UNION ALL SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid), false, true FROM pg_index"
     " WHERE indrelid = ANY(CAST(:names AS regclass[])) AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)"
+    " ORDER BY 3, 4"
 )
-"""What takes each away and puts it back, as PostgreSQL itself tells it: references between roster tables, and indexes that no rule of a table needs."""
+"""What takes each away and puts it back, as PostgreSQL itself tells it: references between roster tables, indexes, and last the keys, which references
+rest on."""
+
+
+_ROOM_TO_SORT = text(
+    "SELECT set_config('maintenance_work_mem', '256MB', true) WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')"
+)
+"""For this transaction alone: with 64 MB, as a server comes, a million students' keys and indexes are sorted in many more passes."""
 
 
 @contextmanager
 def put_off(connection: Connection, rows: int) -> Iterator[None]:
-    """Inside, where so many rows are new and PostgreSQL's roster tables are empty, references and indexes wait for the end, and are then made of all rows.
+    """Inside, where so many rows are new and PostgreSQL's roster tables are empty, keys, references and indexes wait for the end, and are then made of all.
 
-    A row that names nothing ends it as ever, with an exception of the driver; what was put off is afterwards as it was, also where others had
-    changed it. Nobody else is in the tables meanwhile, and nobody is waited for: where someone is, nothing is put off.
+    A row that is there twice or names nothing ends it as ever, with an exception of the driver; what was put off is afterwards as it was, also where
+    others had changed it. Nobody else is in the tables meanwhile, and nobody is waited for: where someone is, nothing is put off.
     """
     if rows < MANY or connection.dialect.name != "postgresql":
         yield
@@ -40,7 +49,8 @@ def put_off(connection: Connection, rows: int) -> Iterator[None]:
     missing = _taken_away(connection) if _is_empty(connection) else []
     yield
     connection.exec_driver_sql(f"ANALYZE {', '.join(map(_looked_up, tables.rosters.values()))}")  # else the planner knows nothing, here and on the next night
-    for statement in reversed(missing):  # indexes first, which help to look at references
+    connection.execute(_ROOM_TO_SORT)
+    for statement in reversed(missing):  # keys first, and references, which are looked at by them, last
         connection.exec_driver_sql(statement)
 
 
@@ -60,7 +70,7 @@ def _taken_away(connection: Connection) -> list[str]:
     try:
         with connection.begin_nested():
             connection.exec_driver_sql(f"LOCK TABLE {', '.join(tables.rosters)} IN ACCESS EXCLUSIVE MODE NOWAIT")
-            found = [(take, put) for take, put in connection.execute(_PUT_OFF, {"names": list(tables.rosters)})]
+            found = [(take, put) for take, put, *_ in connection.execute(_PUT_OFF, {"names": list(tables.rosters)})]
             for take, _ in found:
                 connection.exec_driver_sql(take)
             return [put for _, put in found]

@@ -187,9 +187,9 @@ def test_a_blank_school_and_the_districts_office_are_let_through(engine: Engine)
 
 
 def references(engine: Engine) -> dict[str, list[Any]]:
-    """The foreign keys and indexes of all roster tables, as the database tells them."""
+    """The keys, foreign keys and indexes of all roster tables, as the database tells them."""
     seen = inspect(engine)
-    return {name: sorted([*seen.get_foreign_keys(name), *seen.get_indexes(name)], key=str) for name in tables.rosters}
+    return {name: sorted([seen.get_pk_constraint(name), *seen.get_foreign_keys(name), *seen.get_indexes(name)], key=str) for name in tables.rosters}
 
 
 SCHOOL = {"operation": "created", "school_id": "A"}
@@ -204,7 +204,7 @@ def bulky(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-def test_a_first_large_roster_leaves_references_and_indexes_as_they_were(bulky: Engine) -> None:
+def test_a_first_large_roster_leaves_keys_references_and_indexes_as_they_were(bulky: Engine) -> None:
     before = references(bulky)
     assert sum(map(len, before.values())) > 10
     apply(bulky, change_set(schools=[SCHOOL], students=[ADA]))
@@ -214,11 +214,21 @@ def test_a_first_large_roster_leaves_references_and_indexes_as_they_were(bulky: 
     assert set(current(bulky, "students")) == {("1",)}
 
 
-def test_a_first_large_roster_that_refers_to_nothing_is_refused_as_a_whole(bulky: Engine) -> None:
+@pytest.mark.parametrize("students", [[ADA | {"school_id": "nowhere"}], [ADA, ADA]], ids=["refers to nothing", "has a record twice"])
+def test_a_first_large_roster_that_breaks_a_rule_is_refused_as_a_whole(bulky: Engine, students: list[dict[str, Any]]) -> None:
     before = references(bulky)
     with pytest.raises(StoreError):
-        apply(bulky, change_set(schools=[SCHOOL], students=[ADA | {"school_id": "nowhere"}]))
+        apply(bulky, change_set(schools=[SCHOOL], students=students))
     assert (references(bulky), current(bulky, "schools")) == (before, {})
+
+
+def test_a_first_large_roster_leaves_a_table_alone_that_the_vendor_hung_on_a_key(bulky: Engine) -> None:
+    with database.writing(bulky) as connection:
+        connection.execute(text("CREATE TABLE seats (d TEXT, s TEXT, FOREIGN KEY (d, s) REFERENCES schools (district_id, school_id))"))
+    before = references(bulky)
+    apply(bulky, change_set(schools=[SCHOOL], students=[ADA]))
+    assert (references(bulky), set(current(bulky, "students"))) == (before, {("1",)})
+    assert len(inspect(bulky).get_foreign_keys("seats")) == 1
 
 
 def test_a_first_large_roster_waits_for_nobody_who_is_in_the_tables(bulky: Engine) -> None:
