@@ -137,9 +137,10 @@ def plan(
         counts = _counts(verdict, rules, now, None, None)
         return Plan("refused", verdict.findings + drifted, counts, None, None, tonight, rules, _rows(verdict, rules), verdict.rejections)
     with stages.stage("assemble"):
-        assembled = derive.derive(format.assemble(verdict, rules, now), now, settings.derive)
+        assembled = format.assemble(verdict, rules, now)
         whole = _tells_all(verdict, assembled.roster)
         verdict = replace(verdict, tables={}, seen={}, aside={})  # of millions of rows, none should be there once more than it must
+        assembled = derive.derive(assembled, now, settings.derive)
     with stages.stage("compare"):
         now = _with_attendance(now, assembled.roster, attendance)
         change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)

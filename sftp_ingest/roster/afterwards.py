@@ -46,6 +46,7 @@ def entity(kind: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFr
         becomes = wanted[column].take(values)
         if column not in kind.key and not becomes.equals(cells.filter(mask)):
             cells = pc.replace_with_mask(cells, mask, becomes)
-        columns[column] = pa.concat_arrays([cells, wanted[column].filter(added)]) if new.any() else cells
+        came = wanted[column] if new.all() else wanted[column].filter(added)
+        columns[column] = pa.concat_arrays([cells, came]) if len(cells) and len(came) else came if len(came) else cells
     frame = pd.DataFrame({column: pd.array(cells, dtype=TEXT) for column, cells in columns.items()}, copy=False)
     return frame.assign(active=np.concatenate((active, np.ones(int(new.sum()), dtype=bool))))

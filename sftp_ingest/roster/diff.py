@@ -210,16 +210,16 @@ def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
     if len(left):
         after = pa.concat_tables([side.wanted.take(pa.array(touched)), side.now.take(pa.array(left))]).combine_chunks().take(pa.array(order))
     else:
-        after = side.wanted.take(pa.array(touched[order]))
+        after = _taken(side.wanted, entity.columns, touched[order])
     operations = np.concatenate((operation[touched], np.full(len(left), _DEACTIVATED, dtype=np.int8)))[order]
     frame = frame_of(after.append_column("operation", pa.array(OPERATIONS).take(pa.array(operations))))
     return frame, frame_of(_before(side, np.concatenate((position[touched], left))[order]))
 
 
 def _taken(table: pa.Table, columns: Sequence[str], at: Positions) -> pa.Table:
-    """The columns' cells at the places, which are in order."""
+    """The columns' cells at the places; where these are all places in their order, as in a first load from files in order, not copied."""
     chosen = table.select(list(columns))
-    return chosen if len(at) == len(table) else chosen.take(pa.array(at))
+    return chosen if len(at) == len(table) and bool((at[1:] > at[:-1]).all()) else chosen.take(pa.array(at))
 
 
 def _before(side: _Side, source: Positions) -> pa.Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg.errors import DependentObjectsStillExist, InsufficientPrivilege, LockNotAvailable
-from sqlalchemy import Connection, Table, exists, select, text
+from sqlalchemy import Connection, Table, Text, column, exists, select, table, text
 from sqlalchemy.exc import DBAPIError
 
 from sftp_ingest.store import tables
@@ -36,17 +36,42 @@ _ROOM_TO_SORT = text(
 """For this transaction alone: with 64 MB, as a server comes, a million students' keys and indexes are sorted in many more passes."""
 
 
+_INDEXES = (
+    select(column("name", Text), column("sql", Text))
+    .select_from(table("sqlite_master"))
+    .where(column("type") == "index", column("sql").is_not(None), column("tbl_name").in_(list(tables.rosters)))
+)
+"""SQLite's indexes of the roster tables but for the keys, in which the rows themselves lie, each with what makes it."""
+
+
 @contextmanager
 def put_off(connection: Connection, rows: int) -> Iterator[None]:
-    """Inside, where so many rows are new and PostgreSQL's roster tables are empty, keys, references and indexes wait for the end, and are then made of all.
+    """Inside, where so many rows are new and the roster tables are empty, what can wait is made at the end, of all rows.
 
-    A row that is there twice or names nothing ends it as ever, with an exception of the driver; what was put off is afterwards as it was, also where
-    others had changed it. Nobody else is in the tables meanwhile, and nobody is waited for: where someone is, nothing is put off.
+    That is the indexes on SQLite, and keys and references too on PostgreSQL. A row that is there twice or names nothing ends it as ever, with an
+    exception of the driver; what was put off is afterwards as it was, also where others had changed it. Nobody else is in the tables meanwhile,
+    and nobody is waited for: where someone is, nothing is put off.
     """
-    if rows < MANY or connection.dialect.name != "postgresql":
+    if rows < MANY or not _is_empty(connection):
         yield
         return
-    missing = _taken_away(connection) if _is_empty(connection) else []
+    with _on_sqlite(connection) if connection.dialect.name == "sqlite" else _on_postgresql(connection):
+        yield
+
+
+@contextmanager
+def _on_sqlite(connection: Connection) -> Iterator[None]:
+    found = connection.execute(_INDEXES).all()
+    for name, _ in found:
+        connection.exec_driver_sql(f'DROP INDEX "{name}"')
+    yield
+    for _, statement in found:
+        connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def _on_postgresql(connection: Connection) -> Iterator[None]:
+    missing = _taken_away(connection)
     yield
     connection.exec_driver_sql(f"ANALYZE {', '.join(map(_looked_up, tables.rosters.values()))}")  # else the planner knows nothing, here and on the next night
     connection.execute(_ROOM_TO_SORT)
@@ -54,15 +79,15 @@ def put_off(connection: Connection, rows: int) -> Iterator[None]:
         connection.exec_driver_sql(statement)
 
 
-def _looked_up(table: Table) -> str:
+def _looked_up(roster: Table) -> str:
     """The table with the columns that rows are found by: to look at all forty of a student takes five times as long, and can wait for autovacuum."""
-    groups = [table.primary_key.columns, *(each.columns for each in table.foreign_key_constraints), *(each.columns for each in table.indexes)]
-    found = {column.name for columns in groups for column in columns}
-    return f"{table.name} ({', '.join(sorted(found))})"
+    groups = [roster.primary_key.columns, *(each.columns for each in roster.foreign_key_constraints), *(each.columns for each in roster.indexes)]
+    found = {each.name for columns in groups for each in columns}
+    return f"{roster.name} ({', '.join(sorted(found))})"
 
 
 def _is_empty(connection: Connection) -> bool:
-    return not any(connection.scalar(select(exists().select_from(table))) for table in tables.rosters.values())
+    return not any(connection.scalar(select(exists().select_from(each))) for each in tables.rosters.values())
 
 
 def _taken_away(connection: Connection) -> list[str]:

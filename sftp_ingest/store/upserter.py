@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from sqlalchemy import Connection, Executable, FromClause, Index, Table, Text, and_, literal, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Connection, Executable, FromClause, Index, Table, Text, and_, literal, literal_column, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
 from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity
@@ -63,24 +65,26 @@ def _change(connection: Connection, district_id: str, run_id: int, entity: Entit
     connection.execute(staging)
     staged = staging.table
     _load(connection, "staged", rosters.table_of(changes, staged.c.keys()))
-    # A planner that knows neither table may compare every row with every row; with these indexes no plan it can choose is a bad one.
-    Index("staged_here", *(staged.c[name] for name in entity.key)).create(connection)
-    if relocates:
-        Index("staged_there", staged.c.student_id, staged.c.from_section_id).create(connection)
-    connection.execute(text("ANALYZE staged"))
+    if connection.dialect.name == "postgresql":
+        # A planner that knows neither table may compare every row with every row; with these indexes no plan it can choose is a bad one.
+        Index("staged_here", *(staged.c[name] for name in entity.key)).create(connection)
+        if relocates:
+            Index("staged_there", staged.c.student_id, staged.c.from_section_id).create(connection)
+        connection.execute(text("ANALYZE staged"))
 
     counts = changes["operation"].value_counts().to_dict()
     operation = staged.c.operation
     fixed = {"district_id": district_id, **entity.fixed}
     mine = and_(*(live.c[name] == value for name, value in fixed.items()))
-    here = and_(mine, *(live.c[name] == staged.c[name] for name in entity.key))
+    here = and_(mine, *(live.c[name] == _sought(connection, staged.c[name]) for name in entity.key))
     gone = {"active": False, "deactivated_at": now, "last_changed_run": run_id}
     back = {"active": True, "deactivated_at": None, "last_changed_run": run_id}
 
     _write(connection, update(live).where(here, operation == "deactivated", live.c.active).values(gone), counts.get("deactivated", 0))
     if relocates:
         # Old places are left before new ones are taken, for one student's old place may be another of their moves' new one.
-        there = and_(mine, live.c.section_id == staged.c.from_section_id, live.c.student_id == staged.c.student_id)
+        left = {"section_id": staged.c.from_section_id, "student_id": staged.c.student_id}
+        there = and_(mine, *(live.c[name] == _sought(connection, told) for name, told in left.items()))
         _write(connection, update(live).where(there, operation == "moved", live.c.active).values(gone), counts.get("moved", 0))
         _write(connection, _taking_places(connection, live, staged, entity, {**fixed, "first_seen_run": run_id, **back}), counts.get("moved", 0))
     kept = ("updated", "reactivated") if relocates else ("updated", "reactivated", "moved")
@@ -88,6 +92,14 @@ def _change(connection: Connection, district_id: str, run_id: int, entity: Entit
     as_found = live.c.active == (operation != "reactivated")
     _write(connection, update(live).where(here, operation.in_(kept), as_found).values(values), sum(counts.get(each, 0) for each in kept))
     staged.drop(connection)
+
+
+def _sought(connection: Connection, cell: ColumnElement[str]) -> ColumnElement[str]:
+    """The staged cell, so that the record of each staged row is looked up, and not a staged row for each of a district's millions of records.
+
+    To SQLite a cell with a plus before it is one that no index of its own leads to.
+    """
+    return UnaryExpression(cell, operator=custom_op("+")) if connection.dialect.name == "sqlite" else cell
 
 
 def _taking_places(connection: Connection, live: Table, staged: FromClause, entity: Entity, stamps: Mapping[str, object]) -> Executable:
@@ -177,24 +189,28 @@ def _stamped(rows: pa.Table, stamps: Mapping[str, object]) -> pa.Table:
     return rows
 
 
-def _is_blank(cells: pa.ChunkedArray) -> bool:
-    return pa.types.is_string(cells.type) and bool(pc.all(pc.equal(cells, "")).as_py())
+def _absent(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The cells with null for empty text, which in a frame says that there is no value, as NULL does in a table."""
+    if not pa.types.is_string(cells.type):
+        return cells
+    blank = pc.equal(cells, "")
+    return pc.if_else(blank, pa.scalar(None, pa.string()), cells) if pc.any(blank).as_py() else cells
 
 
 def _load(connection: Connection, table: str, rows: pa.Table) -> None:
-    """Writes all rows, through the driver itself: an absent value, empty text in a frame, is NULL in a table."""
+    """Writes all rows, through the driver itself."""
     driver: Any = connection.connection.driver_connection
-    rows = rows.select([name for name in rows.column_names if not _is_blank(rows[name])])  # of 42 columns of a student, a third
-    names = ", ".join(f'"{name}"' for name in rows.column_names)
+    told = {name: cells for name in rows.column_names if (cells := _absent(rows[name])).null_count < len(cells)}  # of 42 columns of a student, two thirds
+    names = ", ".join(f'"{name}"' for name in told)
     if connection.dialect.name == "postgresql":
-        plain = pa.csv.WriteOptions(include_header=False)
-        for batch in rows.to_batches(_ROWS):  # each with a statement of its own: the server looks at references, and forgets them, at the end of it
+        plain = pa.csv.WriteOptions(include_header=False)  # a null is nothing at all, which to COPY is NULL
+        for batch in pa.table(told).to_batches(_ROWS):  # each with a statement of its own: the server looks at references, and forgets them, at the end of it
             sink = pa.BufferOutputStream()
             pa.csv.write_csv(batch, sink, plain)
-            with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv, FORCE_NULL ({names}))') as copy:
+            with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv)') as copy:
                 copy.write(memoryview(sink.getvalue()))
     else:
-        places = ", ".join("nullif(?, '')" for _ in rows.column_names)
-        for batch in rows.to_batches(_ROWS):
+        statement = f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(told))})'
+        for batch in pa.table(told).to_batches(_ROWS):
             columns = (column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns)
-            driver.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({places})', zip(*columns, strict=True))
+            driver.executemany(statement, zip(*columns, strict=True))
