@@ -41,7 +41,7 @@ from sftp_ingest.roster import (
     validator,
 )
 from sftp_ingest.roster.excerpt import Known
-from sftp_ingest.store import database, ledger, rosters, states, upserter
+from sftp_ingest.store import bulk, database, ledger, rosters, states, upserter
 from sftp_ingest.store.ledger import Applied
 from sftp_ingest.store.states import State
 
@@ -317,7 +317,8 @@ def _apply(engine: Engine, run: SyncRun, planned: Plan, state: State, stages: St
     Done again it is as right as before: what it finds otherwise than planned, the upserter refuses.
     """
     moment = datetime.now(UTC)
-    with database.writing(engine) as connection:
+    first = planned.flowing.size if planned.flowing is not None and baseline else 0
+    with bulk.writing(engine, run.district, first) as connection:
         if planned.flowing is not None:
             with stages.stage("apply"), states.writing(connection):
                 upserter.apply(connection, run.district, run.id, planned.flowing, moment)

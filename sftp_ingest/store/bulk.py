@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg.errors import DependentObjectsStillExist, InsufficientPrivilege, LockNotAvailable
-from sqlalchemy import Connection, Table, Text, column, exists, select, table, text
+from sqlalchemy import Connection, Engine, ForeignKeyConstraint, Select, Table, Text, column, exists, select, table, text
 from sqlalchemy.exc import DBAPIError
 
-from sftp_ingest.store import tables
+from sftp_ingest.errors import StoreError
+from sftp_ingest.store import database, tables
 
 MANY = 50_000
 """From so many new rows on, taking keys, references and indexes away and putting them back costs less than looking at each row."""
@@ -44,6 +45,36 @@ _INDEXES = (
 """SQLite's indexes of the roster tables but for the keys, in which the rows themselves lie, each with what makes it."""
 
 
+_CACHE_KIB = 64 << 10
+"""So much of SQLite's tables is kept in memory meanwhile, where it is 2 MB else: each enrollment's student is looked for among all of them."""
+
+
+@contextmanager
+def writing(engine: Engine, district_id: str, rows: int) -> Iterator[Connection]:
+    """As `database.writing`, for a district's first roster of so many rows.
+
+    Where they are many, SQLite looks at its references once, before the end, and not row by row. A row that names nothing ends it with StoreError.
+    """
+    if rows < MANY or engine.dialect.name != "sqlite":
+        with database.writing(engine) as connection:
+            yield connection
+        return
+    with database.unlinked(engine) as connection:
+        yield connection
+        for roster in tables.rosters.values():
+            for reference in roster.foreign_key_constraints:
+                if reference.referred_table in tables.rosters.values() and connection.scalar(_names_nothing(reference, district_id)):
+                    raise StoreError(f"a value breaks a rule of its table ({reference.name})")
+
+
+def _names_nothing(reference: ForeignKeyConstraint, district_id: str) -> Select[tuple[bool]]:
+    """Whether the district has a row whose reference leads nowhere. Each record that is named is looked for once, in the order of an index on the names."""
+    told = [each.parent for each in reference.elements if tables.ALWAYS not in each.parent.info]
+    named = select(*told).where(reference.table.c.district_id == district_id, *(each.is_not(None) for each in told)).distinct().subquery()
+    alike = (each.column == each.parent.info.get(tables.ALWAYS, named.c.get(each.parent.name)) for each in reference.elements)
+    return select(exists(select(named).where(~exists().where(*alike))))
+
+
 @contextmanager
 def put_off(connection: Connection, rows: int) -> Iterator[None]:
     """Inside, where so many rows are new and the roster tables are empty, what can wait is made at the end, of all rows.
@@ -64,9 +95,12 @@ def _on_sqlite(connection: Connection) -> Iterator[None]:
     found = connection.execute(_INDEXES).all()
     for name, _ in found:
         connection.exec_driver_sql(f'DROP INDEX "{name}"')
+    before = connection.scalar(text("PRAGMA cache_size"))
+    connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
     yield
     for _, statement in found:
         connection.exec_driver_sql(statement)
+    connection.exec_driver_sql(f"PRAGMA cache_size = {before}")
 
 
 @contextmanager

@@ -155,6 +155,19 @@ def erasing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def unlinked(engine: Engine) -> Iterator[Connection]:
+    """As `writing`, on SQLite and without a look at any reference: that is for the caller, before the end."""
+    with faults(), engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")  # of no effect inside a transaction
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
+
+
+@contextmanager
 def locked(engine: Engine, name: str) -> Iterator[bool]:
     """Whether the lock of this name is ours as long as this lasts, or as our connection does. SQLite, whose machine has locks of its own, has none: true.
 
@@ -252,18 +265,13 @@ def _rebuilding(engine: Engine) -> Iterator[Connection]:
         with writing(engine) as connection:
             yield connection
         return
-    with faults(), engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
-        driver.execute("PRAGMA foreign_keys = OFF")  # of no effect inside a transaction
-        try:
-            with connection.begin():
-                yield connection
-                broken = Counter((table, parent) for table, _, parent, _ in driver.execute("PRAGMA foreign_key_check"))
-                if broken:
-                    (table, parent), count = broken.most_common(1)[0]
-                    raise StoreError(f"{count:,} rows of {table} name none of {parent}; the tables stay as they are until that is mended")
-        finally:
-            driver.execute("PRAGMA foreign_keys = ON")
+    with unlinked(engine) as connection:
+        yield connection
+        told = connection.exec_driver_sql("PRAGMA foreign_key_check")
+        broken = Counter((table, parent) for table, _, parent, _ in told)
+        if broken:
+            (table, parent), count = broken.most_common(1)[0]
+            raise StoreError(f"{count:,} rows of {table} name none of {parent}; the tables stay as they are until that is mended")
 
 
 def check(engine: Engine) -> None:

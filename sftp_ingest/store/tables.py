@@ -61,6 +61,9 @@ class UtcTimestamp(TypeDecorator[datetime]):
 
 # JSON and not JSONB: the text of an extension column is compared with tomorrow's file, so it must come back as it was written.
 _TYPES: dict[str, type[TypeEngine[Any]]] = {"ext": JSON, "school_ids": JSON, "other_phones": JSON, "position": Integer}
+ALWAYS = "always"
+"""In the `info` of a column that says the same in every row: what it says."""
+
 _CHECKS = {
     "users": CheckConstraint("role IN ('student', 'teacher', 'staff')", name="role"),
     "section_teachers": CheckConstraint("position BETWEEN 1 AND 10", name="position"),
@@ -111,7 +114,7 @@ def _reference(column: str, entity: str) -> list[Column[str] | ForeignKeyConstra
     parent = ENTITIES[entity]
     here, there, columns = ["district_id"], ["district_id"], []
     for name, value in parent.fixed.items():
-        columns.append(Column(f"{column.removesuffix('id')}{name}", Text, Computed(f"'{value}'", persisted=True), nullable=False))
+        columns.append(Column(f"{column.removesuffix('id')}{name}", Text, Computed(f"'{value}'", persisted=True), nullable=False, info={ALWAYS: value}))
         here.append(columns[-1].name)
         there.append(name)
     named = ForeignKeyConstraint([*here, column], [f"{parent.table}.{each}" for each in (*there, *parent.key)])

@@ -222,6 +222,36 @@ def test_a_first_large_roster_that_breaks_a_rule_is_refused_as_a_whole(bulky: En
     assert (references(bulky), current(bulky, "schools")) == (before, {})
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"students": [ADA | {"sis_id": "2", "school_id": "nowhere"}]},
+        {"enrollments": [{"operation": "created", "section_id": "a", "student_id": "t"}]},
+        {"section_teachers": [{"operation": "created", "section_id": "b", "teacher_id": "t", "position": "1"}]},
+        {"contacts": [{"operation": "created", "student_id": "2", "contact_id": "c"}]},
+        {"sections": [{"operation": "created", "section_id": "b", "term_id": "never"}]},
+    ],
+    ids=lambda broken: next(iter(broken)),
+)
+def test_a_districts_first_large_roster_is_looked_at_as_a_whole(bulky: Engine, broken: dict[str, list[dict[str, Any]]]) -> None:
+    sound: dict[str, list[dict[str, Any]]] = {
+        "schools": [SCHOOL],
+        "students": [ADA],
+        "teachers": [{"operation": "created", "sis_id": "t"}],
+        "sections": [{"operation": "created", "section_id": "a", "school_id": "A"}],
+        "enrollments": [{"operation": "created", "section_id": "a", "student_id": "1"}],
+    }
+    other = {name: sound.get(name, []) + rows for name, rows in broken.items()}
+    with pytest.raises(StoreError, match="a value breaks a rule of its table"), bulk.writing(bulky, "acme", 1) as connection:
+        upserter.apply(connection, "acme", 1, change_set(**(sound | other)), NOW)
+    assert current(bulky, "students") == {}
+    with bulk.writing(bulky, "acme", 1) as connection:
+        upserter.apply(connection, "acme", 1, change_set(**sound), NOW)
+    assert set(current(bulky, "students")) == {("1",)}
+    with pytest.raises(StoreError, match="a value breaks a rule of its table"):
+        apply(bulky, change_set(**broken))
+
+
 def test_a_first_large_roster_leaves_a_table_alone_that_the_vendor_hung_on_a_key(bulky: Engine) -> None:
     with database.writing(bulky) as connection:
         connection.execute(text("CREATE TABLE seats (d TEXT, s TEXT, FOREIGN KEY (d, s) REFERENCES schools (district_id, school_id))"))
