@@ -30,12 +30,10 @@ _PUT_OFF = text(
 """What takes each away and puts it back, as PostgreSQL itself tells it: references between roster tables, indexes, and last the keys, which references
 rest on."""
 
-
 _ROOM_TO_SORT = text(
     "SELECT set_config('maintenance_work_mem', '256MB', true) WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')"
 )
 """For this transaction alone: with 64 MB, as a server comes, a million students' keys and indexes are sorted in many more passes."""
-
 
 _INDEXES = (
     select(column("name", Text), column("sql", Text))
@@ -43,7 +41,6 @@ _INDEXES = (
     .where(column("type") == "index", column("sql").is_not(None), column("tbl_name").in_(list(tables.rosters)))
 )
 """SQLite's indexes of the roster tables but for the keys, in which the rows themselves lie, each with what makes it."""
-
 
 _CACHE_KIB = 64 << 10
 """So much of SQLite's tables is kept in memory meanwhile, where it is 2 MB else: each enrollment's student is looked for among all of them."""
@@ -83,7 +80,7 @@ def put_off(connection: Connection, rows: int) -> Iterator[None]:
     exception of the driver; what was put off is afterwards as it was, also where others had changed it. Nobody else is in the tables meanwhile,
     and nobody is waited for: where someone is, nothing is put off.
     """
-    if rows < MANY or not _is_empty(connection):
+    if rows < MANY:
         yield
         return
     with _on_sqlite(connection) if connection.dialect.name == "sqlite" else _on_postgresql(connection):
@@ -92,7 +89,7 @@ def put_off(connection: Connection, rows: int) -> Iterator[None]:
 
 @contextmanager
 def _on_sqlite(connection: Connection) -> Iterator[None]:
-    found = connection.execute(_INDEXES).all()
+    found = connection.execute(_INDEXES).all() if _is_empty(connection) else []
     for name, _ in found:
         connection.exec_driver_sql(f'DROP INDEX "{name}"')
     before = connection.scalar(text("PRAGMA cache_size"))
@@ -105,7 +102,7 @@ def _on_sqlite(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _on_postgresql(connection: Connection) -> Iterator[None]:
-    missing = _taken_away(connection)
+    missing = _taken_away(connection) if _is_empty(connection) else []
     yield
     connection.exec_driver_sql(f"ANALYZE {', '.join(map(_looked_up, tables.rosters.values()))}")  # else the planner knows nothing, here and on the next night
     connection.execute(_ROOM_TO_SORT)

@@ -269,6 +269,16 @@ def test_a_first_large_roster_waits_for_nobody_who_is_in_the_tables(bulky: Engin
     assert (references(bulky), set(current(bulky, "students"))) == (before, {("1",)})
 
 
+def test_the_planner_knows_of_many_new_rows_beside_others(bulky: Engine) -> None:
+    if bulky.dialect.name == "sqlite":
+        pytest.skip("SQLite is told how to find rows, and needs no statistics")
+    add(bulky, "bond")
+    for district, known in (("acme", 1), ("bond", 2)):
+        apply(bulky, change_set(schools=[SCHOOL], students=[ADA]), district)
+        with database.reading(bulky) as connection:
+            assert connection.scalar(text("SELECT reltuples FROM pg_class WHERE relname = 'users'")) == known
+
+
 def test_a_schema_is_upgraded_once_and_then_left_alone(engine: Engine) -> None:
     add(engine, "acme")
     database.upgrade(engine)
