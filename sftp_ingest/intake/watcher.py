@@ -13,7 +13,6 @@ from watchdog.events import (
     FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
-    FileModifiedEvent,
     FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
@@ -29,10 +28,10 @@ CHANGES: list[type[FileSystemEvent]] = [
     FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
-    FileModifiedEvent,
     FileMovedEvent,
 ]
-"""What rings. Opening, reading and listing do not, else our own hashing would ring for ever."""
+"""What rings. Opening, reading and listing do not, else our own hashing would ring for ever; nor does each write, of which an upload has thousands,
+and all of them would be told to this process: what is written is closed in the end."""
 
 
 class Doorbell(FileSystemEventHandler):
