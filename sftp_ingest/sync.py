@@ -50,9 +50,6 @@ log = structlog.get_logger()
 Progress = Callable[[str], None]
 """Told the name of each stage as it begins."""
 
-_LARGE = 50_000
-"""From so many changes on, the database has so much to do that details are written beside it; else it is not kept busy for longer than it must be."""
-
 Attendance = Callable[[str, str], pd.DataFrame]
 """First and last date → the attendance that a district has between them, both included."""
 
@@ -257,21 +254,27 @@ def sync(
         known=_known(engine, run, delivery, settings, applied, state, held, rules),
         stages=stages,
     )
+
+    def tell() -> None:
+        keep(details(delivery, planned))
+
+    if preview:
+        with stages.stage("details"):
+            tell()
+        would = Preview(planned.outcome, planned.hold)
+        with database.writing(engine) as connection:
+            ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
+        return "previewed"
     known = repeat.as_known(state, applied, delivery, rules)
     repeatable = planned.lasting and repeat.repeatable(planned.outcome, planned.findings, planned.rejections, as_known=known)
     token = held.token if held.token and planned.outcome == "unchanged" else secrets.token_hex(16)
     read_at = delivery.received_at if planned.whole else state.read_at
     after = State(run.id, rules, repeatable, read_at, state.touches, token=token)
     with ThreadPoolExecutor(1) as beside:
-        kept = beside.submit(lambda: keep(details(delivery, planned))).result
-        if preview or planned.flowing is None or planned.flowing.size < _LARGE:
+        kept = beside.submit(tell).result
+        if planned.flowing is None or planned.flowing.size < bulk.MANY:  # else the database is busy for longer than details take
             with stages.stage("details"):
                 kept()
-        if preview:
-            would = Preview(planned.outcome, planned.hold)
-            with database.writing(engine) as connection:
-                ledger.close(connection, run.id, "previewed", datetime.now(UTC), planned.counts, stages.seconds, planned.findings, preview=would)
-            return "previewed"
         _apply(engine, run, planned, after, stages, kept, baseline=applied is None)
     if copy is not None and planned.flowing is not None and token != held.token:
         with stages.stage("copy"):

@@ -61,6 +61,7 @@ class UtcTimestamp(TypeDecorator[datetime]):
 
 # JSON and not JSONB: the text of an extension column is compared with tomorrow's file, so it must come back as it was written.
 _TYPES: dict[str, type[TypeEngine[Any]]] = {"ext": JSON, "school_ids": JSON, "other_phones": JSON, "position": Integer}
+
 ALWAYS = "always"
 """In the `info` of a column that says the same in every row: what it says."""
 
