@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
 from sftp_ingest.roster import afterwards, layers
+from sftp_ingest.roster.arrow import in_one_piece, side_by_side
 from sftp_ingest.roster.layers import Layers
 from sftp_ingest.store import rosters
 
@@ -31,6 +32,9 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _MOST_LATER = 0.1
 """Where more than this share of the records changed since, the roster is written anew."""
+
+_MOST_TEXTS = 0.5
+"""A column with no more distinct texts than this share of its cells is kept encoded: what names other records is looked through once for each of them."""
 
 _PLACES = "replaced"
 
@@ -54,7 +58,7 @@ def read(path: Path, token: str) -> Copy | None:
         return None
     try:
         told, base, let_go = _tables(path)
-        if any(base[name].schema != rosters.schema_of((*ENTITIES[name].columns, "active")) for name in _COPIED):
+        if any(_schema(base[name]) != rosters.schema_of((*ENTITIES[name].columns, "active")) for name in _COPIED):
             return None
         later: dict[str, pa.Table] = {}
         if told["token"] != token:
@@ -71,12 +75,12 @@ def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None, let
     replaced = np.zeros(len(base), dtype=bool)
     if places is not None:
         replaced[places[_PLACES].to_numpy()] = True
-    return Layers(base, base.slice(0, 0) if later is None else later, replaced, let_go)
+    return Layers(base, rosters.schema_of(base.column_names).empty_table() if later is None else later, replaced, let_go)
 
 
 def write(path: Path, copy: Copy) -> None:
     """Keeps the copy in place of the one before, all of it in one file. Raises OSError where the disk says no; then none is kept."""
-    tables = {name: rosters.table_of(copy.roster.entities[name], (*ENTITIES[name].columns, "active")) for name in _COPIED}
+    tables = {name: _encoded(rosters.table_of(copy.roster.entities[name], (*ENTITIES[name].columns, "active"))) for name in _COPIED}
     _keep(path, path, {"token": copy.token, "read_at": copy.read_at.isoformat()}, tables)
     path.with_suffix(_LATER).unlink(missing_ok=True)
 
@@ -104,6 +108,24 @@ def remove(path: Path) -> int:
 
 
 # ---------------------------------------------------------------- tables in a file
+
+
+def _encoded(table: pa.Table) -> pa.Table:
+    cells = side_by_side(lambda name: _shorter(in_one_piece(table[name])), table.column_names, len(table))
+    return pa.table(dict(zip(table.column_names, cells, strict=True)))
+
+
+def _shorter(cells: pa.Array) -> pa.Array:
+    """The cells encoded, where most of their texts come again."""
+    if not pa.types.is_string(cells.type):
+        return cells
+    encoded = cells.dictionary_encode()
+    return encoded if len(encoded.dictionary) <= _MOST_TEXTS * len(cells) else cells
+
+
+def _schema(table: pa.Table) -> pa.Schema:
+    """The types of the cells themselves, encoded or not."""
+    return pa.schema([(each.name, each.type.value_type if pa.types.is_dictionary(each.type) else each.type) for each in table.schema])
 
 
 def _keep(copy: Path, path: Path, told: Mapping[str, str], tables: Mapping[str, pa.Table]) -> None:
@@ -141,7 +163,12 @@ def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table], Callable[[
             if told["boot"] != _boot():
                 raise ValueError
             read.append(stream.read_all().replace_schema_metadata(None))
-    return told, dict(zip(names, read, strict=True)), partial(mapped.madvise, mmap.MADV_DONTNEED)
+    return told, dict(zip(names, read, strict=True)), partial(_let_go, mapped)
+
+
+def _let_go(mapped: mmap.mmap) -> None:
+    mapped.madvise(mmap.MADV_DONTNEED)
+    pa.default_memory_pool().release_unused()  # what was looked up with is kept for the next time otherwise, and there may be none
 
 
 def _boot() -> str:

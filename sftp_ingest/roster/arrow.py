@@ -52,6 +52,11 @@ def in_one_piece(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     return cells.chunk(0) if cells.num_chunks == 1 else cells.combine_chunks()
 
 
+def spelt_out(cells: pa.Array) -> pa.Array:
+    """The cells as texts where they are places in their distinct texts, else as they are."""
+    return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+
+
 def frame_of(table: pa.Table) -> pd.DataFrame:
     """The table as a frame, of text but for a column of truth values."""
     cells = {name: in_one_piece(table[name]) for name in table.column_names}

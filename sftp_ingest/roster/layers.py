@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
 from sftp_ingest.roster import afterwards
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, is_in, places_of_keys, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, is_in, places_of_keys, side_by_side, spelt_out
 
 Positions = npt.NDArray[np.int64]
 
@@ -28,8 +29,9 @@ _FEW = 200_000
 class Layers:
     """The records of one entity, with whether they are `active`: those rows of `base` that `replaced` does not mask, and behind them all of `later`.
 
-    A place is a row's number in both together. What is told of replaced rows means nothing; `active` is false of them. Where the cells of
-    `base` lie in a file, `let_go` has the kernel forget that this process looked at them: of a large roster all would else be counted as its memory.
+    A place is a row's number in both together. What is told of replaced rows means nothing; `active` is false of them. A column of `base` may
+    be encoded, as places in its distinct texts, which is then looked through in the time that these take. Where the cells of `base` lie in a
+    file, `let_go` has the kernel forget that this process looked at them: of a large roster all would else be counted as its memory.
     """
 
     base: pa.Table
@@ -54,14 +56,17 @@ class Layers:
     def frame(self) -> pd.DataFrame:
         """All records, as `rosters.current` gives them."""
         if not len(self.later) and not self.replaced.any():
-            return frame_of(self.base)
-        return frame_of(pa.concat_tables([self.base.filter(pa.array(~self.replaced)), self.later]).combine_chunks())
+            return frame_of(_spelt_out(self.base))
+        return frame_of(pa.concat_tables([_spelt_out(self.base.filter(pa.array(~self.replaced))), self.later]).combine_chunks())
 
     def which(self, column: str, told: Callable[[pa.Array], Mask]) -> Mask:
         """What is told of each cell of the column, where that can be told of one part of them after the other."""
         base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
-        parts = [base.slice(begin, _FEW) for begin in range(0, len(base), _FEW)]
-        found = side_by_side(told, parts, len(base)) if len(parts) > 1 else [told(base)]
+        texts = base.dictionary if pa.types.is_dictionary(base.type) else base
+        parts = [texts.slice(begin, _FEW) for begin in range(0, len(texts), _FEW)]
+        found = side_by_side(told, parts, len(texts)) if len(parts) > 1 else [told(texts)]
+        if texts is not base:
+            found = [np.concatenate(found)[base.indices.to_numpy()]]
         if len(base) > _FEW:
             self.let_go()
         return np.concatenate([*found, told(later)] if len(later) else found)
@@ -74,7 +79,7 @@ class Layers:
         """The column's cells at the places."""
         base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
         below = at < len(base)
-        taken = base.take(pa.array(at[below]))
+        taken = spelt_out(base.take(pa.array(at[below])))
         if len(base) > _FEW:
             self.let_go()
         if below.all():
@@ -83,6 +88,19 @@ class Layers:
         order = np.empty(len(at), dtype=np.int64)
         order[np.concatenate((np.flatnonzero(below), np.flatnonzero(~below)))] = np.arange(len(at))
         return taken.take(pa.array(order))
+
+    def distinct(self, column: str, among: Mask) -> pa.Array:
+        """The texts of the column in the masked records, each once."""
+        base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
+        if not pa.types.is_dictionary(base.type):
+            return pc.unique(self.take(column, np.flatnonzero(among)))
+        there = np.zeros(len(base.dictionary), dtype=bool)
+        there[base.indices.to_numpy()[among[: len(base)]]] = True
+        told = base.dictionary.filter(pa.array(there))
+        if len(base) > _FEW:
+            self.let_go()
+        behind = among[len(base) :]
+        return pc.unique(pa.concat_arrays([told, later.filter(pa.array(behind))])) if behind.any() else told
 
     def rows(self, columns: Sequence[str], at: Positions) -> pd.DataFrame:
         """These columns of the records at the places, with `active`."""
@@ -151,6 +169,10 @@ def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, L
     """The roster with all changes of the set."""
     changed = {name: changes for name, changes in change_set.changes.items() if name in layers and len(changes)}
     return {name: each.after(ENTITIES[name], changed[name]) if name in changed else each for name, each in layers.items()}
+
+
+def _spelt_out(table: pa.Table) -> pa.Table:
+    return pa.table({name: spelt_out(in_one_piece(table[name])) for name in table.column_names})
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:

@@ -46,12 +46,16 @@ class Wanted:
         return self.held.among(column, texts) & self.stays
 
     def staying_with(self, column: str, other: str, texts: pa.Array) -> pa.Array:
-        """The column of those records that stay, and have one of the texts in the other."""
-        return self.held.take(column, np.flatnonzero(self.staying(other, texts)))
+        """What stands in the column of those records that stay, and have one of the texts in the other."""
+        return self.held.distinct(column, self.staying(other, texts))
 
     def has(self, column: str, texts: pa.Array) -> Mask:
         """Which of the texts stand in the column of any record that is to be."""
-        return is_in(texts, pa.concat_arrays([self.staying_with(column, column, texts), array_of(self.new[column])]))
+        return is_in(texts, pa.concat_arrays(self.standing(column, self.staying(column, texts))))
+
+    def standing(self, column: str, at: Mask) -> list[pa.Array]:
+        """What stands in the column of the records held at the places, each text once, and of the new ones."""
+        return [self.held.distinct(column, at), array_of(self.new[column])]
 
     def concerned(self, column: str) -> pa.Array:
         """What stands in the column of the records that go, and of the new ones."""
@@ -117,8 +121,8 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
     sections = wanted["sections"]
     looked_at = sections.cells("section_id", touched["sections"])
     theirs = {name: wanted[link].staying(column, wanted[name].cells("sis_id", touched[name])) for name, (link, column) in _LINKS.items()}
-    attended = pa.concat_arrays([wanted[link].cells("section_id", theirs[name]) for name, (link, _) in _LINKS.items()])
-    beside = sections.staying("section_id", attended) & ~touched["sections"]
+    attended = [each for name, (link, _) in _LINKS.items() for each in wanted[link].standing("section_id", theirs[name])]
+    beside = sections.staying("section_id", pa.concat_arrays(attended)) & ~touched["sections"]
     schools = sections.frame(("section_id", "school_id"), touched["sections"], beside)
     tied = [_of_several_schools(wanted[link], column, theirs[name], schools) for name, (link, column) in _LINKS.items()]
     counted = {"students": pa.concat_arrays([looked_at, *tied]), "teachers": looked_at}
@@ -130,7 +134,7 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
     for name, (link, column) in _LINKS.items():
         people, links = wanted[name], wanted[link]
         members = theirs[name] | links.staying("section_id", counted[name])
-        others = people.staying("sis_id", links.held.take(column, np.flatnonzero(members))) & ~touched[name]
+        others = people.staying("sis_id", links.held.distinct(column, members)) & ~touched[name]
         part[name], part[link] = people.frame(_NEEDED[name], touched[name], others), links.frame(_NEEDED[link], members)
         held[name] = people.held.rows(_NEEDED[name], np.flatnonzero(touched[name]))
         held[link] = links.held.rows(ENTITIES[link].columns, _NOWHERE)

@@ -41,6 +41,14 @@ def test_night_for_night_the_roster_is_what_was_applied(nights: list[Files]) -> 
         assert everything(quick) == everything(layers.roster(lying)) == everything(plain)
         for name, each in lying.items():
             looked_up_as_in_one_frame(each, ENTITIES[name])
+            looked_up_as_in_one_frame(in_places_of_its_texts(each), ENTITIES[name])
+
+
+def in_places_of_its_texts(lying: Layers) -> Layers:
+    """The same, with every column of texts encoded."""
+    cells = {name: lying.base[name].combine_chunks() for name in lying.base.column_names}
+    encoded = {name: each.dictionary_encode() if pa.types.is_string(each.type) else each for name, each in cells.items()}
+    return Layers(pa.table(encoded), lying.later, lying.replaced)
 
 
 def looked_up_as_in_one_frame(lying: Layers, entity: Entity) -> None:
@@ -53,6 +61,11 @@ def looked_up_as_in_one_frame(lying: Layers, entity: Entity) -> None:
     assert int(lying.active.sum()) == int(lying.frame["active"].sum())
     for column, cells in keys.items():
         assert lying.among(column, cells.slice(0, 1))[at].tolist() == [each == cells[0].as_py() for each in cells.to_pylist()]
+    for column in entity.columns:
+        half = np.zeros(len(lying.active), dtype=bool)
+        half[at[::2]] = True
+        told = lying.distinct(column, half).to_pylist()
+        assert sorted(told) == sorted(set(lying.frame[column].iloc[::2]))
 
 
 def test_entities_without_a_change_are_the_very_same_frames(tmp_path: Path) -> None:
