@@ -27,6 +27,8 @@ _ROWS = 50_000
 _FORMER = "former_school_id"
 """In the entry of an enrollment that moved: the school under which the student had once left the section that he is in now, where it was another."""
 
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -173,10 +175,6 @@ def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> 
 
 def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in rosters.table_of(frame, columns).columns), strict=True)
-
-
-def _json(value: Mapping[str, object]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 # ---------------------------------------------------------------- many rows at once
