@@ -202,6 +202,18 @@ def test_the_environment_that_openssh_sends_is_ignored(config: Config, tmp_path:
     asyncio.run(go())
 
 
+@needs_openssh
+def test_every_answer_is_one_packet(config: Config, tmp_path: Path) -> None:
+    """asyncssh puts an empty packet before each, which costs as much again and protects only a mode of ciphers that is not offered."""
+
+    async def go() -> None:
+        async with listening(config) as listener:
+            done = await asyncio.to_thread(run_openssh, SFTP, listener.port, private_key(tmp_path), "-b-", "-oLogLevel=DEBUG3", batch="pwd\nls\n")
+            assert (done.returncode, "SSH2_MSG_SERVICE_ACCEPT" in done.stderr, "SSH2_MSG_IGNORE" in done.stderr) == (0, True, False), done.stderr
+
+    asyncio.run(go())
+
+
 def test_a_connection_has_only_so_many_channels(config: Config) -> None:
     async def go() -> None:
         async with listening(config) as listener, await connecting(listener) as connection:
