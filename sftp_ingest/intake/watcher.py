@@ -2,70 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, cast
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-
-from sftp_ingest.intake.inbox import REPORTS
-
-CHANGES: list[type[FileSystemEvent]] = [
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-]
-"""What rings. Opening, reading and listing do not, else our own hashing would ring for ever; nor does each write, of which an upload has thousands,
-and all of them would be told to this process: what is written is closed in the end."""
+EARS = (sys.executable, "-P", "-m", "sftp_ingest.intake.ears")
 
 
-class Doorbell(FileSystemEventHandler):
-    """Calls `ring` with the district's id, in a thread of its own, whenever something changes in its home outside reports/."""
+class Doorbell:
+    """Calls `ring` with the district's id, in a thread of its own, whenever something changes in its home outside reports/.
+
+    It listens in a process of its own: each file of an upload makes several events, which cost as much as taking it in.
+    """
 
     def __init__(self, homes: Path, ring: Callable[[str], None]) -> None:
         self._homes = homes
         self._ring = ring
-        self._observer = Observer()
+        self._ears: subprocess.Popen[bytes] | None = None
+        self._ringing = threading.Thread(target=self._hear, name="doorbell")
 
     @property
     def alive(self) -> bool:
-        """Whether it hears and rings; false before `start`, after `stop`, and once one of its threads has died."""
-        return self._observer.is_alive() and all(each.is_alive() for each in self._observer.emitters)
+        """Whether it hears and rings; false before `start`, after `stop`, and once the process, or a thread of it or of ours, has died."""
+        return self._ringing.is_alive()
 
     def start(self) -> None:
         """Begins to listen; makes the folder of homes where there is none. Raises OSError where the kernel gives no watch."""
         self._homes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._observer.schedule(self, str(self._homes), recursive=True, event_filter=CHANGES)
-        self._observer.start()
+        found = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # what we import, it can import too
+        self._ears = subprocess.Popen([*EARS, str(self._homes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=found)
+        if not cast(IO[bytes], self._ears.stdout).readline():
+            number = self._ears.wait()
+            raise OSError(number, os.strerror(number))
+        self._ringing.start()
 
     def stop(self) -> None:
         """Stops listening and waits until the last ring has returned."""
-        self._observer.stop()
-        self._observer.join()
+        if self._ears:
+            cast(IO[bytes], self._ears.stdin).close()
+            self._ears.wait()
+            if self._ringing.ident:
+                self._ringing.join()
+            cast(IO[bytes], self._ears.stdout).close()
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Rings once for each district that the event touches: a move has two ends."""
-        paths = (Path(os.fsdecode(each)) for each in (event.src_path, event.dest_path) if each)
-        for district in {each for path in paths if (each := self._district(path))}:
-            self._ring(district)
-
-    def _district(self, path: Path) -> str | None:
-        if not path.is_relative_to(self._homes):
-            return None
-        names = path.relative_to(self._homes).parts
-        return names[0] if names and names[1:2] != (REPORTS,) else None
+    def _hear(self) -> None:
+        for line in cast(IO[bytes], cast("subprocess.Popen[bytes]", self._ears).stdout):
+            for district in json.loads(line):
+                self._ring(district)

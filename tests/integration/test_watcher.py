@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,7 +16,7 @@ import asyncssh
 import pytest
 
 from sftp_ingest.config import Config, Server
-from sftp_ingest.intake import hostkeys, inbox, passwords, server
+from sftp_ingest.intake import hostkeys, inbox, passwords, server, watcher
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.model import Account
 from tests.conftest import PATIENCE_SECONDS
@@ -136,6 +140,62 @@ def test_it_is_alive_between_start_and_stop(tmp_path: Path) -> None:
     assert doorbell.alive
     doorbell.stop()
     assert not doorbell.alive
+
+
+def test_it_is_not_alive_once_its_process_has_died(tmp_path: Path) -> None:
+    doorbell = Doorbell(tmp_path / "homes", lambda _: None)
+    doorbell.start()
+    assert doorbell._ears is not None
+    doorbell._ears.kill()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while doorbell.alive and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not doorbell.alive
+    doorbell.stop()
+
+
+def test_a_kernel_that_gives_no_watch_is_told_of_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "EARS", (sys.executable, "-c", f"raise SystemExit({errno.ENOSPC})"))
+    doorbell = Doorbell(tmp_path / "homes", lambda _: None)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        doorbell.start()
+    assert not doorbell.alive
+    doorbell.stop()
+
+
+def test_its_process_does_not_outlive_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    source = """
+import sys, time
+from pathlib import Path
+from sftp_ingest.intake.watcher import Doorbell
+doorbell = Doorbell(Path(sys.argv[1]), print)
+doorbell.start()
+print(doorbell._ears.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", source, str(tmp_path / "homes")], stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        ears = Path("/proc") / daemon.stdout.readline().decode().strip() / "cmdline"
+        assert b"ears" in ears.read_bytes()
+        daemon.kill()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while listens(ears) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not listens(ears)
+
+
+def listens(cmdline: Path) -> bool:
+    try:
+        return b"ears" in cmdline.read_bytes()  # of one that has ended and nobody waits for, it is empty
+    except FileNotFoundError:
+        return False
+
+
+def test_a_hundred_files_at_once_ring_a_few_times_only(homes: Path, rings: Rings) -> None:
+    for number in range(100):
+        (homes / "springfield" / f"{number}.csv").write_text("new")
+    time.sleep(1)
+    assert 1 <= rings.count("springfield") < 50
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
