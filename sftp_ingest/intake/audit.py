@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,26 @@ KEPT_DAYS = 180
 REFUSED = ".refused"
 """Where strangers are counted; no district has such an id."""
 
+BREATH_SECONDS = 0.05
+"""Lines that come this close after one another are written together: hundreds of small files arrive in a second."""
+SMALL_BYTES = 64 << 10
+"""A file of at most this is read at one go."""
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What will be a line; a file that was received comes with whose account it was, and a descriptor to read it from."""
+
+    at: datetime
+    district: str
+    event: str
+    session: str
+    facts: dict[str, object]
+    account: str = ""
+    size: int = 0
+    descriptor: int | None = None
 
 
 class Audit:
@@ -29,17 +50,19 @@ class Audit:
     def __init__(self, config: Config) -> None:
         self._folder = config.sessions
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._entries: deque[_Entry] = deque()
+        self._woken = False
         self._day = _today()
         self._refused: Counter[str] = Counter()
         self._written: Counter[str] = Counter()
 
     def tell(self, district: str, event: str, session: str, **facts: object) -> None:
         """One line of the district's day."""
-        self._thread.submit(self._append, district, event, session, datetime.now(UTC), facts)
+        self._add(_Entry(datetime.now(UTC), district, event, session, facts))
 
     def received(self, district: str, account: str, session: str, file: str, size: int, descriptor: int) -> None:
         """A file that stands under its name; the descriptor is read for its checksum, and closed."""
-        self._thread.submit(self._read, district, account, session, file, size, descriptor, datetime.now(UTC))
+        self._add(_Entry(datetime.now(UTC), district, "file", session, {"file": file, "bytes": size}, account, size, descriptor))
 
     def refuse(self, reason: str) -> None:
         """Counts someone who was not let in."""
@@ -71,22 +94,33 @@ class Audit:
         self.write_counts()
         self._thread.shutdown()
 
-    def _read(self, district: str, account: str, session: str, file: str, size: int, descriptor: int, now: datetime) -> None:
-        with open(descriptor, "rb") as content:
-            content.seek(0)
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        log.info("file_received", district=district, account=account, file=file, bytes=size, sha256=sha256)
-        self._append(district, "file", session, now, {"file": file, "bytes": size, "sha256": sha256})
+    def _add(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        if not self._woken:
+            self._woken = True
+            self._thread.submit(self._write_entries)
 
-    def _append(self, district: str, event: str, session: str, now: datetime, facts: dict[str, object]) -> None:
-        line = json.dumps({"at": now.isoformat(timespec="milliseconds"), "session": session, "event": event, **facts}) + "\n"
-        folder = self._folder / district
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with (folder / f"{now:%Y-%m-%d}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as fault:
-            log.error("audit_failed", district=district, fault=fault.strerror)
+    def _write_entries(self) -> None:
+        time.sleep(BREATH_SECONDS)
+        self._woken = False  # before we look: what is added from now on may be seen too late
+        lines: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for entry in [self._entries.popleft() for _ in range(len(self._entries))]:
+            if entry.size > SMALL_BYTES:
+                self._write(lines)  # need not wait for a large file to be read
+            with _told_of(entry.district, 1):
+                lines[entry.district, f"{entry.at:%Y-%m-%d}"].append(_line(entry))
+        self._write(lines)
+
+    def _write(self, lines: dict[tuple[str, str], list[str]]) -> None:
+        for (district, day), found in lines.items():
+            with _told_of(district, len(found)):
+                self._append(self._folder / district / f"{day}.jsonl", found)
+        lines.clear()
+
+    def _append(self, path: Path, lines: list[str]) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
 
     def _write_counts(self, day: date, counts: dict[str, int]) -> None:
         path = self._folder / REFUSED / f"{day}.json"
@@ -97,6 +131,34 @@ class Audit:
             part.replace(path)
         except OSError as fault:
             log.error("audit_failed", fault=fault.strerror)
+
+
+@contextmanager
+def _told_of(district: str, lines: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        log.error("audit_failed", district=district, lines=lines, fault=fault.strerror)
+
+
+def _line(entry: _Entry) -> str:
+    """The entry as it is written, once the file that it may be of was read, and told of in the log."""
+    facts = entry.facts
+    if entry.descriptor is not None:
+        facts = {**facts, "sha256": _sha256(entry.descriptor)}
+        log.info("file_received", district=entry.district, account=entry.account, **facts)
+    return json.dumps({"at": entry.at.isoformat(timespec="milliseconds"), "session": entry.session, "event": entry.event, **facts}) + "\n"
+
+
+def _sha256(descriptor: int) -> str:
+    """The checksum of all that the descriptor, which is closed, is of. Raises OSError."""
+    with open(descriptor, "rb", buffering=0) as content:
+        content.seek(0)
+        begin = content.read(SMALL_BYTES + 1)
+        if len(begin) <= SMALL_BYTES:
+            return hashlib.sha256(begin).hexdigest()
+        content.seek(0)
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def sessions(folder: Path, district: str, since: date) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +47,25 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(crewed: Config, 
     assert (second["proof"], second["ending"], second["files"]) == ("password", "lost", [])
     assert third["ending"] == "stopped"
     assert (crewed.sessions / "springfield").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_files_of_two_districts_are_on_record_in_their_order_each_with_its_checksum(config: Config, tmp_path: Path) -> None:
+    contents = {f"{number}.csv": bytes([number]) * size for number, size in enumerate((10, audit.SMALL_BYTES, 0, audit.SMALL_BYTES + 1, 3 << 20, 20))}
+    record = audit.Audit(config)
+    for district in ("springfield", "shelbyville"):
+        record.tell(district, "opened", "1")
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+            record.received(district, district, "1", name, len(content), os.open(tmp_path / name, os.O_RDONLY))
+        record.tell(district, "closed", "1")
+    record.close()
+    for district in ("springfield", "shelbyville"):
+        [day] = (config.sessions / district).glob("*.jsonl")
+        assert [json.loads(line)["event"] for line in day.read_text().splitlines()] == ["opened", *["file"] * len(contents), "closed"]
+        [one] = audit.sessions(config.sessions, district, today().date())
+        assert [(each["file"], each["bytes"], each["sha256"]) for each in one["files"]] == [
+            (name, len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()
+        ]
 
 
 def test_who_closed_his_channel_and_is_gone_without_a_goodbye_has_left_in_order(crewed: Config) -> None:
@@ -117,6 +138,7 @@ def test_old_days_are_forgotten_and_a_record_that_cannot_be_written_keeps_nobody
 
     with structlog.testing.capture_logs() as logs:
         asyncio.run(go())
-    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["audit_failed"] * 3
+    failed = [each for each in logs if each["log_level"] == "error"]
+    assert ({each["event"] for each in failed}, sum(each["lines"] for each in failed)) == ({"audit_failed"}, 3)
     assert (home / "students.csv").read_bytes() == BIG
     assert not list(config.sessions.glob("*/2020*"))
