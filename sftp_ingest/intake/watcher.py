@@ -24,7 +24,7 @@ class Doorbell:
         self._homes = homes
         self._ring = ring
         self._ears: subprocess.Popen[bytes] | None = None
-        self._ringing = threading.Thread(target=self._hear, name="doorbell")
+        self._ringing = threading.Thread(target=self._hear, name="doorbell", daemon=True)  # a daemon that cannot listen ends, and does not wait for it
 
     @property
     def alive(self) -> bool:
