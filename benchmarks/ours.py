@@ -66,13 +66,13 @@ def crowd(home: str, folder: str, districts: str, workers: str) -> Iterator[Told
 
     from sftp_ingest import runner
     from sftp_ingest.intake import inbox
-    from sftp_ingest.store import ledger, tables
+    from sftp_ingest.store import ledger, register, tables
 
     settings, engine = _opened(home)
     for number in range(int(districts)):
         name, now = f"d{number}", datetime.now(UTC)
-        if ledger.district(engine, name) is None:
-            ledger.add_district(engine, name, name, now)
+        if register.district(engine, name) is None:
+            register.add_district(engine, name, name, now)
             (settings.homes / name).mkdir(parents=True)
         ledger.record(engine, inbox.copy_in(Path(folder), settings.deliveries, name, now), now)
     working = runner.Runner(replace(settings, runs=replace(settings.runs, workers=int(workers))), engine)

@@ -17,7 +17,7 @@ from sftp_ingest.intake import server
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.runner import Runner
-from sftp_ingest.store import database, ledger
+from sftp_ingest.store import database, register
 from sftp_ingest.sweeps import Sweeps
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ async def _serve(config: Config, engine: Engine) -> None:
     doorbell.start()
     await asyncio.to_thread(runner.start)
     await asyncio.to_thread(sweeps.start)
-    listener = await server.listen(config, lambda name: ledger.account(engine, name), sweeps.ring, partial(set_up_logging, config.log_format))
+    listener = await server.listen(config, lambda name: register.account(engine, name), sweeps.ring, partial(set_up_logging, config.log_format))
     log.info("listening", host=config.server.host, port=listener.port)
     systemd.notify("READY=1")
     parts: dict[str, Doorbell | Runner | Sweeps] = {"doorbell": doorbell, "runner": runner, "sweeps": sweeps}

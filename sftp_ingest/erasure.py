@@ -29,7 +29,7 @@ from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import files, lines
 from sftp_ingest.runner import district_lock
-from sftp_ingest.store import database, ledger, tables
+from sftp_ingest.store import database, ledger, register, tables
 from sftp_ingest.store import erasure as stored
 from sftp_ingest.store.erasure import Marks
 
@@ -82,7 +82,7 @@ def district(config: Config, engine: Engine, district_id: str, now: datetime) ->
 
     Raises ConfigError, before anything is erased, where the id cannot be one, a run is running, or the district has a session.
     """
-    if not ledger.DISTRICT_ID.fullmatch(district_id):
+    if not register.DISTRICT_ID.fullmatch(district_id):
         raise ConfigError("a district's id is 1 to 63 small letters, digits, - and _, and begins with a letter or a digit")
     with _alone(config, engine, district_id), _no_session(config, district_id):
         rows = stored.district(engine, district_id)
@@ -114,7 +114,7 @@ def person(config: Config, engine: Engine, district_id: str, person_id: str, rol
     sealed. Begun again after a crash, it goes on where it was. Raises ConfigError, before anything is erased, where there is no such district,
     its run is not closed, an open hold is about a delivery that tells of him, or his id is that of a student and of someone who is none.
     """
-    if ledger.district(engine, district_id) is None:
+    if register.district(engine, district_id) is None:
         raise ConfigError(f"there is no district {district_id}")
     if not person_id.strip():
         raise ConfigError("ID must not be blank")

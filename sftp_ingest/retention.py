@@ -17,7 +17,7 @@ from sftp_ingest.logs import set_up_logging
 from sftp_ingest.model import Delivery
 from sftp_ingest.report import archive
 from sftp_ingest.runner import district_lock
-from sftp_ingest.store import database, ledger
+from sftp_ingest.store import database, register
 from sftp_ingest.store import retention as stored
 from sftp_ingest.store.retention import Standing
 
@@ -39,7 +39,7 @@ def is_due(config: Config, engine: Engine, now: datetime) -> bool:
     return any(
         stored.old_changes(engine, district.id, _horizon(config, district.id, now))
         or any(_is_due(config, standing, now) for standing in stored.standings(engine, district.id))
-        for district in ledger.districts(engine)
+        for district in register.districts(engine)
     )
 
 
@@ -71,7 +71,7 @@ def sweep(config: Config, engine: Engine, district: str, now: datetime) -> Swept
 
 def sweep_all(config: Config, engine: Engine, now: datetime) -> None:
     """Sweep every district. What the disk says no to is logged, and the next district's turn comes. Raises StoreError."""
-    for district in ledger.districts(engine):
+    for district in register.districts(engine):
         try:
             sweep(config, engine, district.id, now)
         except OSError as fault:

@@ -24,7 +24,7 @@ from sftp_ingest.errors import ConfigError, DeliveryError, IngestError, StoreErr
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.model import Details, Outcome, SyncReport, SyncRun
 from sftp_ingest.report import archive, notify, summary
-from sftp_ingest.store import database, ledger
+from sftp_ingest.store import database, ledger, register
 
 POLITENESS = 10
 """By so much a run stands back, as nice(1) has it, where an upload wants the processor at the same time."""
@@ -127,7 +127,7 @@ def report_of(engine: Engine, run_id: int) -> SyncReport:
     run = ledger.run(engine, run_id)
     if run is None:
         raise ConfigError(f"there is no run {run_id}")
-    district = ledger.district(engine, run.district)
+    district = register.district(engine, run.district)
     if district is None:
         raise DeliveryError(f"run {run_id} belongs to no district")
     held = ledger.hold_of(engine, run_id)
@@ -265,7 +265,7 @@ class Runner:
 
     def _tell_what_was_not_told(self) -> None:
         """Leave the report of a district's last run where a killed daemon closed the run and no longer came to tell it."""
-        for district in ledger.districts(self._engine):
+        for district in register.districts(self._engine):
             last = next((run for run in ledger.runs(self._engine, district.id, limit=5) if run.state == "closed"), None)
             if last is not None and not notify.is_left(last.id, self._config.homes / district.id):
                 _tell_district(self._config, self._engine, last.id)

@@ -21,7 +21,7 @@ from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import District
-from sftp_ingest.store import ledger
+from sftp_ingest.store import ledger, register
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class Sweeps:
 
     def _look_at_all(self) -> None:
         try:
-            for district in ledger.districts(self._engine):
+            for district in register.districts(self._engine):
                 self._look(district.id)
         except StoreError as fault:
             log.error("ledger_unreachable", error=str(fault))
@@ -98,7 +98,7 @@ class Sweeps:
 
     def _look(self, district: str) -> None:
         """Seal the home and its preview folder, each if it is settled and holds anything new, else look again when it may be."""
-        known = ledger.district(self._engine, district)
+        known = register.district(self._engine, district)
         if known is None:
             return
         home = self._config.homes / district
@@ -137,7 +137,7 @@ class Sweeps:
 
     def _adopt(self) -> None:
         """Record deliveries that a killed daemon sealed and could not record any more. Raises StoreError where the database does not answer."""
-        for district in ledger.districts(self._engine):
+        for district in register.districts(self._engine):
             recorded = {each.id for each in ledger.deliveries(self._engine, district.id)}
             for delivery in inbox.sealed(self._config.deliveries, district.id):
                 if delivery.id not in recorded:
@@ -176,7 +176,7 @@ class Sweeps:
         """Log a district once when it becomes overdue, and once when it no longer is."""
         now = datetime.now(UTC)
         try:
-            since = {each.id: overdue_since(self._engine, self._config, each, now) for each in ledger.districts(self._engine)}
+            since = {each.id: overdue_since(self._engine, self._config, each, now) for each in register.districts(self._engine)}
         except StoreError as fault:
             log.error("ledger_unreachable", error=str(fault))
             return

@@ -18,7 +18,7 @@ from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import passwords
 from sftp_ingest.model import Account
-from sftp_ingest.store import ledger
+from sftp_ingest.store import register
 
 app = typer.Typer(help="Accounts: who may log in to a district's home.", invoke_without_command=True)
 
@@ -44,9 +44,9 @@ class Opening:
     def give(self, engine: Engine, account: str) -> None:
         """Let in by the account whoever has one of the keys, or the password."""
         for line in self.keys:
-            ledger.add_key(engine, account, line)
+            register.add_key(engine, account, line)
         if self.password:
-            ledger.set_password_hash(engine, account, passwords.hash_password(self.password))
+            register.set_password_hash(engine, account, passwords.hash_password(self.password))
 
     def tell(self, sentence: str, added: Mapping[str, str], otherwise: str, as_json: bool) -> None:
         """Print what was added, a generated password with it, and `otherwise` where nothing opens it yet."""
@@ -81,7 +81,7 @@ def add(
     here = shared.opened(config_path)
     opening = Opening.asked(key, password_stdin, generate_password)
     shared.known(here.engine, district)
-    ledger.add_account(here.engine, district, name, datetime.now(UTC))
+    register.add_account(here.engine, district, name, datetime.now(UTC))
     opening.give(here.engine, name)
     otherwise = f"nobody can log in with it yet: give it a key (districts add-key {district} --account {name}) or a password"
     opening.tell(f"added {name} to {district}", {"account": name, "district": district}, otherwise, as_json)
@@ -98,7 +98,7 @@ def list_accounts(
 
     here = shared.opened(config_path)
     of = shared.known(here.engine, district).id if district else None
-    found = ledger.accounts(here.engine, of)
+    found = register.accounts(here.engine, of)
     if as_json:
         told = [{"account": each.name, "district": each.district, "created_at": each.created_at.isoformat(), **log_in(each)} for each in found]
         return shared.print_json(told)
@@ -114,7 +114,7 @@ def list_accounts(
 def remove(name: NameArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Let nobody in by this account any more; sessions that are open go on. A district's own account goes with the district."""
     here = shared.opened(config_path)
-    gone = ledger.remove_account(here.engine, name)
+    gone = register.remove_account(here.engine, name)
     told = {"account": name, "district": gone.district, "keys": len(gone.keys), "password": bool(gone.password_hash)}
     shared.tell(f"{name} is no account of {gone.district} any more", told, as_json)
 

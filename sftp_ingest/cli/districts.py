@@ -14,7 +14,7 @@ from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, O
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake import passwords
 from sftp_ingest.model import Account, District
-from sftp_ingest.store import ledger
+from sftp_ingest.store import ledger, register
 
 app = typer.Typer(help="Districts: who may deliver, and how they stand.", invoke_without_command=True)
 
@@ -41,9 +41,9 @@ def add(
     """Add a district, with a key, a password, or both."""
     here = shared.opened(config_path)
     opening = accounts.Opening.asked(key, password_stdin, generate_password)
-    ledger.check_district_id(here.engine, district)
+    register.check_district_id(here.engine, district)
     _make_home(here.config.homes / district)
-    ledger.add_district(here.engine, district, name or district, datetime.now(UTC))
+    register.add_district(here.engine, district, name or district, datetime.now(UTC))
     opening.give(here.engine, district)
     otherwise = "nobody can log in yet: give it a key (districts add-key) or a password (districts set-password)"
     opening.tell(f"added {district}", {"district": district}, otherwise, as_json)
@@ -53,7 +53,7 @@ def add(
 def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """All districts and how they stand."""
     here = shared.opened(config_path)
-    found = [_told(here, each) for each in ledger.districts(here.engine)]
+    found = [_told(here, each) for each in register.districts(here.engine)]
     if as_json:
         return shared.print_json(found)
     rows = shared.table("district", "state", "last delivery", "run", "outcome", "hold", "name")
@@ -76,7 +76,7 @@ def show(district: DistrictArgument, account: AccountOption = "", config_path: C
     told = _told(here, found) | {
         "home": str(here.config.homes / district),
         "networks": list(settings.networks),
-        "accounts": [each.name for each in ledger.accounts(here.engine, district)],
+        "accounts": [each.name for each in register.accounts(here.engine, district)],
         "account": opening.name,
         **accounts.log_in(opening),
         "settle_seconds": settings.settle_seconds,
@@ -103,7 +103,7 @@ def show(district: DistrictArgument, account: AccountOption = "", config_path: C
 def pause(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Keep what the district uploads, and do not sync it."""
     here = shared.opened(config_path)
-    ledger.set_paused(here.engine, district, True)
+    register.set_paused(here.engine, district, True)
     shared.tell(f"{district} is paused; uploads are kept in its home", {"district": district, "paused": True}, as_json)
 
 
@@ -111,7 +111,7 @@ def pause(district: DistrictArgument, config_path: ConfigOption = None, as_json:
 def resume(district: DistrictArgument, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Sync the district again, beginning with what lies in its home."""
     here = shared.opened(config_path)
-    ledger.set_paused(here.engine, district, False)
+    register.set_paused(here.engine, district, False)
     shared.tell(f"{district} is resumed", {"district": district, "paused": False}, as_json)
 
 
@@ -128,7 +128,7 @@ def set_password(
     here = shared.opened(config_path)
     name = _account(here, district, account).name
     password = accounts.password_of(password_stdin, generate_password) or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    ledger.set_password_hash(here.engine, name, passwords.hash_password(password))
+    register.set_password_hash(here.engine, name, passwords.hash_password(password))
     sentence = f"password {password}" if generate_password else f"{name} has a new password"
     shared.tell(sentence, {"district": district, "account": name, "password": password if generate_password else True}, as_json)
 
@@ -144,7 +144,7 @@ def remove_password(district: DistrictArgument, account: AccountOption = "", con
     """Let nobody in by a password any more; keys, and sessions that are open, stay good."""
     here = shared.opened(config_path)
     name = _account(here, district, account).name
-    ledger.set_password_hash(here.engine, name, "")
+    register.set_password_hash(here.engine, name, "")
     shared.tell(f"{name} can log in with a password no more", {"district": district, "account": name, "password": False}, as_json)
 
 
@@ -168,7 +168,7 @@ def add_key(
     if expires:
         keys = tuple(public_keys.expiring(line, expires) for line in keys)
     for line in keys:
-        ledger.add_key(here.engine, name, line)
+        register.add_key(here.engine, name, line)
     shared.tell(f"{name} can log in with the key", {"district": district, "account": name, "keys": len(keys)}, as_json)
 
 
@@ -187,7 +187,7 @@ def remove_key(
     if not found:
         raise ConfigError(f"{holder.name} has no key {fingerprint}")
     for line in found:
-        ledger.remove_key(here.engine, holder.name, line)
+        register.remove_key(here.engine, holder.name, line)
     shared.tell(f"{holder.name} can log in with the key no more", {"district": district, "account": holder.name, "keys": len(found)}, as_json)
 
 
@@ -195,7 +195,7 @@ def _account(here: Opened, district: str, name: str) -> Account:
     """The district's account of this name, or where none is given, of its own. Raises ConfigError where there is none."""
     own = shared.known(here.engine, district).id
     wanted = name or own
-    found = ledger.account(here.engine, wanted)
+    found = register.account(here.engine, wanted)
     if found is None or found.district != own:
         raise ConfigError(f"{district} has no account {wanted}; `sftp-ingest accounts add {district} {wanted}` makes it")
     return found

@@ -11,7 +11,7 @@ import typer
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, JsonOption
 from sftp_ingest.intake import audit
-from sftp_ingest.store import ledger
+from sftp_ingest.store import register
 
 
 def sessions(
@@ -23,7 +23,7 @@ def sessions(
     """Who came, from where, and what was sent; and how many were not let in, and why."""
     here = shared.opened(config_path)
     today = datetime.now(UTC).date()
-    ids = [shared.known(here.engine, district).id] if district else [each.id for each in ledger.districts(here.engine)]
+    ids = [shared.known(here.engine, district).id] if district else [each.id for each in register.districts(here.engine)]
     folder = here.config.sessions
     since = today - timedelta(days=days - 1)
     found = sorted((each for id in ids for each in audit.sessions(folder, id, since)), key=lambda each: str(each["opened_at"]))

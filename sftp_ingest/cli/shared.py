@@ -22,7 +22,7 @@ from sftp_ingest import config
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.model import District
-from sftp_ingest.store import database, ledger
+from sftp_ingest.store import database, register
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="The configuration; else $SFTP_INGEST_CONFIG, else ./sftp-ingest.toml.", show_default=False)
@@ -90,7 +90,7 @@ FixItOption = Annotated[
 
 def known(engine: Engine, district: str) -> District:
     """The district of this id. Raises ConfigError where there is none."""
-    found = ledger.district(engine, district)
+    found = register.district(engine, district)
     if found is None:
         raise ConfigError(f"there is no district {district}; `sftp-ingest districts add {district}` makes it")
     return found

@@ -13,7 +13,7 @@ from sftp_ingest import copies, runner
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Delivery, Outcome, Roster
-from sftp_ingest.store import database, ledger, states, tables
+from sftp_ingest.store import database, ledger, register, states, tables
 from sftp_ingest.store.rosters import current
 from tests.unit.districts import TOLERANT, Rows, written
 
@@ -36,7 +36,7 @@ class House:
         """A house in the folder; every district has its settings from `settings`."""
         made = cls(Config(folder / "sftp-ingest.toml", folder / "data", "", defaults=settings), engine)
         for district in districts:
-            ledger.add_district(engine, district, district.title(), NOW)
+            register.add_district(engine, district, district.title(), NOW)
             (made.config.homes / district).mkdir(parents=True)
         return made
 

@@ -19,7 +19,7 @@ from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import hostkeys, inbox, server
 from sftp_ingest.model import Limits, Role, SyncRun
 from sftp_ingest.report import archive
-from sftp_ingest.store import database, ledger
+from sftp_ingest.store import database, ledger, register
 from sftp_ingest.store import erasure as stored
 from tests.integration.house import NIGHT, NOW, House, names
 from tests.integration.port import LOGGING
@@ -95,12 +95,12 @@ def test_of_an_erased_district_no_row_and_no_file_is_left_and_others_are_as_befo
         rows["students"] = rows["students"][:-1]
         house.night(rows, NOW + NIGHT, district=district)
         (house.config.homes / district / "students.csv").write_text("here")
-    ledger.add_key(house.engine, "acme", "ssh-ed25519 AAAA one")
-    ledger.set_password_hash(house.engine, "acme", "hash")
-    ledger.add_account(house.engine, "acme", "acme-sis", NOW)
+    register.add_key(house.engine, "acme", "ssh-ed25519 AAAA one")
+    register.set_password_hash(house.engine, "acme", "hash")
+    register.add_account(house.engine, "acme", "acme-sis", NOW)
     for line in ("ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"):
-        ledger.add_key(house.engine, "acme-sis", line)
-    ledger.set_password_hash(house.engine, "acme-sis", "hash")
+        register.add_key(house.engine, "acme-sis", line)
+    register.set_password_hash(house.engine, "acme-sis", "hash")
     before, bravo = house.rows(), house.rows("bravo")
     everything = names(house.config.data)
     assert {"accounts", "changes", "findings", "attendance", "contacts"} <= before.keys()
@@ -163,10 +163,10 @@ def test_an_erasure_waits_for_a_sweep_that_is_soon_over(house: House) -> None:
 
 def test_a_district_is_not_erased_while_it_is_connected_and_cannot_connect_while_it_is_erased(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
-    ledger.add_key(house.engine, "acme", key.export_public_key().decode())
+    register.add_key(house.engine, "acme", key.export_public_key().decode())
     config = replace(house.config, server=replace(house.config.server, host="127.0.0.1", port=0))
     hostkeys.make_host_key(config.host_keys[0])
-    acme = ledger.account(house.engine, "acme")
+    acme = register.account(house.engine, "acme")
 
     async def go() -> None:
         listener = await server.listen(config, lambda name: acme, lambda name: None, LOGGING)
@@ -217,8 +217,8 @@ def test_an_erasure_that_broke_off_is_ended_by_the_next(house: House, monkeypatc
 def test_an_erased_district_may_be_added_again_and_begins_anew(house: House) -> None:
     house.night(small())
     erasure.district(house.config, house.engine, "acme", NOW)
-    ledger.add_district(house.engine, "acme", "Acme", NOW)
-    assert [each.keys for each in ledger.accounts(house.engine, "acme")] == [()]
+    register.add_district(house.engine, "acme", "Acme", NOW)
+    assert [each.keys for each in register.accounts(house.engine, "acme")] == [()]
     delivery, _, outcome = house.night(small(), NOW + NIGHT)
     assert outcome == "successful"
     assert house.rows()["changes"] == 1

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, inspect, text
 
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import StoreError
-from sftp_ingest.store import database, ledger, tables
+from sftp_ingest.store import database, ledger, register, tables
 from tests.conftest import an_empty_database
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import Files, enrollment, small, student
@@ -127,7 +127,7 @@ def test_every_row_of_a_filled_database_is_there_after_the_upgrade_and_the_night
     database.upgrade(old)
     database.check(old)
     assert rows(old, known) == before == rows(house.engine, known)
-    log_ins = [(each.name, each.district, each.created_at, each.password_hash, *each.keys) for each in ledger.accounts(old)]
+    log_ins = [(each.name, each.district, each.created_at, each.password_hash, *each.keys) for each in register.accounts(old)]
     assert log_ins == [(each, each, NOW, f"password_hash of {each}", f"authorized_keys of {each}") for each in ("acme", "bond")]
     last = max(run.id for run in ledger.runs(house.engine))
     _, run, outcome = House(house.config, old).night(second_night(), NOW + 3 * NIGHT)

@@ -18,7 +18,7 @@ from sftp_ingest.intake import inbox
 from sftp_ingest.model import Derivations, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.roster import export, export_oneroster
-from sftp_ingest.store import database, ledger, states
+from sftp_ingest.store import database, ledger, register, states
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import Files, csv_of, small, zipped
 from tests.unit.test_laws import SPOILERS, districts, roster_of
@@ -203,7 +203,7 @@ def test_a_night_that_is_not_read_is_told_as_if_it_were(pair: House, first: File
     number = next(NUMBERS)
     quick, thorough = f"quick-{number}", f"thorough-{number}"
     for name in (quick, thorough):
-        ledger.add_district(pair.engine, name, name, NOW)
+        register.add_district(pair.engine, name, name, NOW)
         (pair.config.homes / name).mkdir(parents=True)
     for night, (files, broken) in enumerate([(first, False), (first, False), (second, True), (second, True), (second, True), (second, True)]):
         told = []

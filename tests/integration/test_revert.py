@@ -18,7 +18,7 @@ from sftp_ingest import revert, sweeps, sync
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import IngestError, RunError, StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, DeliveredFile, Details, LeftAlone, Roster, SyncRun
-from sftp_ingest.store import changes, database, ledger, rosters, tables, upserter
+from sftp_ingest.store import changes, database, ledger, register, rosters, tables, upserter
 from tests.integration.test_store import LATER, NOW, SNAPSHOT, add, change_set, claimed, close, current, delivery, ground, held
 from tests.unit.districts import Files, planned
 from tests.unit.test_laws import districts
@@ -291,7 +291,7 @@ def test_a_revert_delivers_nothing_supersedes_no_hold_and_is_no_night(engine: En
     assert undone.delivery == "acme-d0"
     assert ledger.last_applied(engine, "acme") == last
     assert [each.id for each in ledger.holds(engine, "acme", "open")] == [hold]
-    district = ledger.district(engine, "acme")
+    district = register.district(engine, "acme")
     assert district is not None
     ledger.discard(engine, hold, "me", NOW)
     config = Config(tmp_path / "x.toml", tmp_path, "")

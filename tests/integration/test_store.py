@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 from sftp_ingest.errors import ConfigError, HoldError, IngestError, StoreError
 from sftp_ingest.findings import finding
 from sftp_ingest.model import ENTITIES, Account, ChangeSet, Counts, DeliveredFile, Delivery, District, FileShape, Hold, HoldReason, Preview, SyncRun
-from sftp_ingest.store import bulk, database, ledger, rosters, tables, upserter
+from sftp_ingest.store import bulk, database, ledger, register, rosters, tables, upserter
 
 NOW = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
@@ -48,7 +48,7 @@ def delivery(district: str = "acme", name: str = "d1", received_at: datetime = N
 
 def add(engine: Engine, *names: str) -> None:
     for name in names:
-        ledger.add_district(engine, name, name.title(), NOW)
+        register.add_district(engine, name, name.title(), NOW)
 
 
 def claimed(engine: Engine, of: Delivery) -> SyncRun:
@@ -283,7 +283,7 @@ def test_a_schema_is_upgraded_once_and_then_left_alone(engine: Engine) -> None:
     add(engine, "acme")
     database.upgrade(engine)
     database.check(engine)
-    assert [each.id for each in ledger.districts(engine)] == ["acme"]
+    assert [each.id for each in register.districts(engine)] == ["acme"]
 
 
 def test_a_database_without_tables_says_how_to_make_them(database_url: str) -> None:
@@ -342,8 +342,8 @@ def test_a_locked_database_is_worth_another_try(tmp_path: Path, monkeypatch: pyt
 def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
     with database.writing(engine) as connection:
         connection.execute(insert(tables.districts), {"id": "x", "name": "", "created_at": NOW, "paused": False})
-        assert ledger.districts(engine) == []
-    assert [each.id for each in ledger.districts(engine)] == ["x"]
+        assert register.districts(engine) == []
+    assert [each.id for each in register.districts(engine)] == ["x"]
 
 
 def test_a_lost_connection_is_worth_another_try(engine: Engine) -> None:
@@ -371,8 +371,8 @@ def test_a_fault_never_quotes_a_row(engine: Engine) -> None:
 
 def test_a_moment_comes_back_in_utc_whatever_zone_it_was_told_in(engine: Engine) -> None:
     moment = datetime.fromisoformat("2026-09-01T05:00:00.123456+02:00")
-    ledger.add_district(engine, "acme", "Acme", moment)
-    district = ledger.district(engine, "acme")
+    register.add_district(engine, "acme", "Acme", moment)
+    district = register.district(engine, "acme")
     assert district is not None
     assert district.created_at == moment
     assert district.created_at.utcoffset() == timedelta(0)
@@ -380,7 +380,7 @@ def test_a_moment_comes_back_in_utc_whatever_zone_it_was_told_in(engine: Engine)
 
 def test_a_moment_without_a_zone_is_refused(engine: Engine) -> None:
     with pytest.raises(Exception, match="without its time zone"):
-        ledger.add_district(engine, "acme", "Acme", NOW.replace(tzinfo=None))
+        register.add_district(engine, "acme", "Acme", NOW.replace(tzinfo=None))
 
 
 # ---------------------------------------------------------------- districts and deliveries
@@ -388,45 +388,45 @@ def test_a_moment_without_a_zone_is_refused(engine: Engine) -> None:
 
 def test_a_district_is_kept_with_its_pause_and_an_account_of_its_own_name(engine: Engine) -> None:
     add(engine, "acme")
-    ledger.set_paused(engine, "acme", True)
-    assert ledger.district(engine, "acme") == District("acme", "Acme", NOW, True)
-    assert ledger.districts(engine) == [District("acme", "Acme", NOW, True)]
-    assert ledger.accounts(engine) == [Account("acme", "acme", NOW)]
+    register.set_paused(engine, "acme", True)
+    assert register.district(engine, "acme") == District("acme", "Acme", NOW, True)
+    assert register.districts(engine) == [District("acme", "Acme", NOW, True)]
+    assert register.accounts(engine) == [Account("acme", "acme", NOW)]
 
 
 def test_an_account_is_kept_with_its_password_and_keys(engine: Engine) -> None:
     add(engine, "bond", "acme")
-    ledger.add_account(engine, "acme", "aaa", LATER)
-    ledger.set_password_hash(engine, "aaa", "$argon2id$x")
+    register.add_account(engine, "acme", "aaa", LATER)
+    register.set_password_hash(engine, "aaa", "$argon2id$x")
     for key in ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two\n", "ssh-ed25519 AAAA one"):
-        ledger.add_key(engine, "aaa", key)
+        register.add_key(engine, "aaa", key)
     further = Account("aaa", "acme", LATER, "$argon2id$x", ("ssh-ed25519 AAAA one", "ssh-rsa BBBB two"))
-    assert ledger.account(engine, "aaa") == further
-    assert ledger.accounts(engine) == [Account("acme", "acme", NOW), further, Account("bond", "bond", NOW)]
-    assert ledger.accounts(engine, "bond") == [Account("bond", "bond", NOW)]
-    ledger.remove_key(engine, "aaa", "ssh-ed25519 AAAA one")
-    ledger.set_password_hash(engine, "aaa", "")
-    assert ledger.account(engine, "aaa") == Account("aaa", "acme", LATER, "", ("ssh-rsa BBBB two",))
+    assert register.account(engine, "aaa") == further
+    assert register.accounts(engine) == [Account("acme", "acme", NOW), further, Account("bond", "bond", NOW)]
+    assert register.accounts(engine, "bond") == [Account("bond", "bond", NOW)]
+    register.remove_key(engine, "aaa", "ssh-ed25519 AAAA one")
+    register.set_password_hash(engine, "aaa", "")
+    assert register.account(engine, "aaa") == Account("aaa", "acme", LATER, "", ("ssh-rsa BBBB two",))
     with pytest.raises(ConfigError, match="aaa has no such key"):
-        ledger.remove_key(engine, "aaa", "ssh-ed25519 AAAA one")
-    assert ledger.remove_account(engine, "aaa").keys == ("ssh-rsa BBBB two",)
-    assert ledger.account(engine, "aaa") is None
+        register.remove_key(engine, "aaa", "ssh-ed25519 AAAA one")
+    assert register.remove_account(engine, "aaa").keys == ("ssh-rsa BBBB two",)
+    assert register.account(engine, "aaa") is None
 
 
 def test_a_log_in_name_is_given_once_in_the_whole_installation(engine: Engine) -> None:
     add(engine, "acme", "bond")
-    ledger.add_account(engine, "acme", "spare", NOW)
+    register.add_account(engine, "acme", "spare", NOW)
     for district, name in (("bond", "acme"), ("acme", "acme"), ("bond", "spare"), ("acme", "spare")):
         with pytest.raises(ConfigError, match=r"there is an? (account|district) \S+ already"):
-            ledger.add_account(engine, district, name, NOW)
-    for refuse in (lambda: add(engine, "spare"), lambda: ledger.check_district_id(engine, "spare")):
+            register.add_account(engine, district, name, NOW)
+    for refuse in (lambda: add(engine, "spare"), lambda: register.check_district_id(engine, "spare")):
         with pytest.raises(ConfigError, match="there is an account spare already, of acme"):
             refuse()
     for name in ("acme", "none"):
         with pytest.raises(ConfigError, match=r"the district's own account|no account none"):
-            ledger.remove_account(engine, name)
-    assert [each.name for each in ledger.accounts(engine)] == ["acme", "spare", "bond"]
-    ledger.remove_account(engine, "spare")
+            register.remove_account(engine, name)
+    assert [each.name for each in register.accounts(engine)] == ["acme", "spare", "bond"]
+    register.remove_account(engine, "spare")
     add(engine, "spare")
 
 
@@ -438,7 +438,7 @@ def test_of_many_who_ask_for_one_name_one_gets_it(engine: Engine) -> None:
         barrier.wait()
         try:
             if number % 2:
-                ledger.add_account(engine, ("acme", "bond")[number % 4 // 2], "wanted", NOW)
+                register.add_account(engine, ("acme", "bond")[number % 4 // 2], "wanted", NOW)
             else:
                 add(engine, "wanted")
         except IngestError:
@@ -447,17 +447,17 @@ def test_of_many_who_ask_for_one_name_one_gets_it(engine: Engine) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(8))) == 1
-    [owner] = [each.district for each in ledger.accounts(engine) if each.name == "wanted"]
-    assert (owner == "wanted") == (ledger.district(engine, "wanted") is not None)
+    [owner] = [each.district for each in register.accounts(engine) if each.name == "wanted"]
+    assert (owner == "wanted") == (register.district(engine, "wanted") is not None)
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "-acme", "a/b", "..", "a" * 64, "acme\n", "ä"])
 def test_a_district_cannot_be_called_what_no_folder_should_be(engine: Engine, name: str) -> None:
     with pytest.raises(ConfigError, match="a district's id is"):
-        ledger.add_district(engine, name, "Acme", NOW)
+        register.add_district(engine, name, "Acme", NOW)
     add(engine, "bond")
     with pytest.raises(ConfigError, match="an account's name is"):
-        ledger.add_account(engine, "bond", name, NOW)
+        register.add_account(engine, "bond", name, NOW)
 
 
 def test_a_district_is_added_once(engine: Engine) -> None:
@@ -468,23 +468,23 @@ def test_a_district_is_added_once(engine: Engine) -> None:
 
 def test_an_unknown_district_cannot_be_changed_nor_deliver(engine: Engine) -> None:
     asked: list[Callable[[], object]] = [
-        lambda: ledger.set_paused(engine, "none", True),
-        lambda: ledger.add_account(engine, "none", "further", NOW),
+        lambda: register.set_paused(engine, "none", True),
+        lambda: register.add_account(engine, "none", "further", NOW),
         lambda: ledger.record(engine, delivery("none"), NOW),
     ]
     for ask in asked:
         with pytest.raises(ConfigError, match="no district none"):
             ask()
-    for ask in (lambda: ledger.set_password_hash(engine, "none", "x"), lambda: ledger.add_key(engine, "none", "ssh-rsa B")):
+    for ask in (lambda: register.set_password_hash(engine, "none", "x"), lambda: register.add_key(engine, "none", "ssh-rsa B")):
         with pytest.raises(ConfigError, match="no account none"):
             ask()
-    assert ledger.district(engine, "none") is None
+    assert register.district(engine, "none") is None
 
 
 def test_two_lines_are_not_one_key(engine: Engine) -> None:
     add(engine, "acme")
     with pytest.raises(ConfigError, match="one line"):
-        ledger.add_key(engine, "acme", "ssh-rsa A\nssh-rsa B")
+        register.add_key(engine, "acme", "ssh-rsa A\nssh-rsa B")
 
 
 def test_a_delivery_recorded_twice_is_one_run(engine: Engine) -> None:
