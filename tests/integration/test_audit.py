@@ -41,7 +41,7 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(crewed: Config, 
     first, second, third = audit.sessions(crewed.sessions, "springfield", today().date())
     sha256 = hashlib.sha256(BIG).hexdigest()
     assert [(each["file"], each["bytes"], each["sha256"]) for each in first["files"]] == [(name, len(BIG), sha256) for name in ("students.csv", "(odd name)")]
-    assert (first["peer"], first["cipher"], first["proof"]) == ("127.0.0.1", "chacha20-poly1305@openssh.com", KEY.get_fingerprint())
+    assert (first["peer"], first["cipher"], first["proof"]) == ("127.0.0.1", "aes256-gcm@openssh.com", KEY.get_fingerprint())
     assert "AsyncSSH" in first["client_version"]
     assert (first["ending"], first["received"], first["received_bytes"]) == ("closed", 2, 2 * len(BIG))
     assert (second["proof"], second["ending"], second["files"]) == ("password", "lost", [])

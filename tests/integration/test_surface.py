@@ -7,16 +7,18 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
 import pytest
+from asyncssh.constants import MSG_KEXINIT
+from asyncssh.packet import SSHPacket, String, UInt32
 
 from sftp_ingest.config import Config
 from sftp_ingest.intake import hostkeys
-from sftp_ingest.intake.connection import CHANNELS, CIPHERS
+from sftp_ingest.intake.connection import CHANNELS, CIPHERS, KEY_EXCHANGES, MACS, SIGNATURES
 from tests.integration.port import KEY, SFTP, SSH, Packets, connecting, listening, needs_openssh, private_key, run_openssh, until
 
 Attempt = Callable[[asyncssh.SSHClientConnection, Path], Awaitable[object]]
@@ -59,12 +61,60 @@ def test_all_that_ssh_audit_warns_of_is_what_clients_without_a_hybrid_need(with_
     assert faults == {"curve25519-sha256": [UNPROTECTED], "curve25519-sha256@libssh.org": [UNPROTECTED]}
 
 
-@pytest.mark.parametrize(("offered", "chosen"), [(None, "aes256-gcm@openssh.com"), (["chacha20-poly1305@openssh.com"], "chacha20-poly1305@openssh.com")])
-def test_aes_gcm_is_named_first_and_chacha20_is_kept(config: Config, offered: list[str] | None, chosen: str) -> None:
+@pytest.mark.parametrize(
+    ("known", "chosen"),
+    [
+        (CIPHERS, "aes256-gcm@openssh.com"),
+        (["chacha20-poly1305@openssh.com", "aes256-ctr", "aes128-gcm@openssh.com"], "aes128-gcm@openssh.com"),
+        (["chacha20-poly1305@openssh.com", "aes256-ctr"], "chacha20-poly1305@openssh.com"),
+        (["aes256-ctr"], "aes256-ctr"),
+    ],
+)
+def test_who_knows_aes_gcm_speaks_it_whatever_he_would_like_better_and_all_others_are_served(config: Config, known: Sequence[str], chosen: str) -> None:
     async def go() -> None:
-        ciphers = offered or list(CIPHERS)
-        async with listening(config) as listener, await connecting(listener, client_keys=[KEY], encryption_algs=ciphers) as connection:
+        async with listening(config) as listener, await connecting(listener, client_keys=[KEY], encryption_algs=known) as connection:
             assert connection.get_extra_info("send_cipher") == chosen
+
+    asyncio.run(go())
+
+
+async def offered(reader: asyncio.StreamReader) -> list[str]:
+    """The ciphers that a server tells, behind its version, without encryption."""
+    await reader.readline()
+    packet = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+    kept = SSHPacket(packet[1:])
+    kept.get_bytes(1 + 16)
+    return [each.decode() for each in [kept.get_namelist() for _ in range(3)][-1]]
+
+
+def told(ciphers: Sequence[str]) -> bytes:
+    """A client's version and the algorithms that it knows, as it sends them."""
+    lists = [KEY_EXCHANGES, SIGNATURES, ciphers, ciphers, MACS, MACS, ["none"], ["none"], [], []]
+    payload = bytes([MSG_KEXINIT]) + bytes(16) + b"".join(String(",".join(each)) for each in lists) + bytes(5)
+    padding = 16 - (5 + len(payload)) % 8
+    return b"SSH-2.0-dribbler\r\n" + UInt32(1 + len(payload) + padding) + bytes([padding]) + payload + bytes(padding)
+
+
+def test_what_a_client_knows_is_understood_in_whatever_pieces_it_comes(config: Config) -> None:
+    async def go() -> None:
+        async with listening(config) as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            for each in told(["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"]):
+                writer.write(bytes([each]))
+                await asyncio.sleep(0)
+            assert await offered(reader) == ["aes256-gcm@openssh.com"]
+            writer.close()
+
+    asyncio.run(go())
+
+
+def test_who_waits_for_the_servers_algorithms_before_he_tells_his_own_hears_of_all(config: Config) -> None:
+    async def go() -> None:
+        async with listening(config) as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(b"SSH-2.0-waits\r\n")
+            assert await offered(reader) == list(CIPHERS)
+            writer.close()
 
     asyncio.run(go())
 
