@@ -16,7 +16,10 @@ _LISTS_BEFORE = 2
 
 
 def ciphers(said: bytes) -> Sequence[bytes] | None:
-    """The ciphers that the client knows, in its order; None where it has yet to say them. Raises ValueError where it says something else."""
+    """The ciphers by which the client can send and be sent to, in its order; None where it has yet to say them.
+
+    Raises ValueError where it says something else.
+    """
     line = said.find(b"\n", 0, LONGEST_LINE) + 1
     if not line:
         if len(said) >= LONGEST_LINE:
@@ -33,4 +36,5 @@ def ciphers(said: bytes) -> Sequence[bytes] | None:
     packet.get_bytes(16)  # the cookie
     for _ in range(_LISTS_BEFORE):
         packet.get_namelist()
-    return packet.get_namelist()
+    sends, hears = packet.get_namelist(), packet.get_namelist()
+    return [each for each in sends if each in hears]

@@ -87,22 +87,23 @@ async def offered(reader: asyncio.StreamReader) -> list[str]:
     return [each.decode() for each in [kept.get_namelist() for _ in range(3)][-1]]
 
 
-def told(ciphers: Sequence[str]) -> bytes:
+def told(sends: Sequence[str], hears: Sequence[str]) -> bytes:
     """A client's version and the algorithms that it knows, as it sends them."""
-    lists = [KEY_EXCHANGES, SIGNATURES, ciphers, ciphers, MACS, MACS, ["none"], ["none"], [], []]
+    lists = [KEY_EXCHANGES, SIGNATURES, sends, hears, MACS, MACS, ["none"], ["none"], [], []]
     payload = bytes([MSG_KEXINIT]) + bytes(16) + b"".join(String(",".join(each)) for each in lists) + bytes(5)
     padding = 16 - (5 + len(payload)) % 8
     return b"SSH-2.0-dribbler\r\n" + UInt32(1 + len(payload) + padding) + bytes([padding]) + payload + bytes(padding)
 
 
-def test_what_a_client_knows_is_understood_in_whatever_pieces_it_comes(config: Config) -> None:
+@pytest.mark.parametrize(("hears", "found"), [(CIPHERS, ["aes256-gcm@openssh.com"]), (["chacha20-poly1305@openssh.com"], list(CIPHERS))])
+def test_what_a_client_knows_in_both_directions_is_understood_in_whatever_pieces_it_comes(config: Config, hears: Sequence[str], found: list[str]) -> None:
     async def go() -> None:
         async with listening(config) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            for each in told(["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"]):
+            for each in told(["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"], hears):
                 writer.write(bytes([each]))
                 await asyncio.sleep(0)
-            assert await offered(reader) == ["aes256-gcm@openssh.com"]
+            assert await offered(reader) == found
             writer.close()
 
     asyncio.run(go())
