@@ -12,29 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
+from watchdog import events
 from watchdog.observers import Observer
 
 from sftp_ingest.intake.inbox import REPORTS
 
-CHANGES: list[type[FileSystemEvent]] = [
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
+CHANGES: list[type[events.FileSystemEvent]] = [
+    events.DirCreatedEvent,
+    events.DirDeletedEvent,
+    events.DirMovedEvent,
+    events.FileClosedEvent,
+    events.FileCreatedEvent,
+    events.FileDeletedEvent,
+    events.FileMovedEvent,
 ]
 """What rings. Opening, reading and listing do not, else our own hashing would ring for ever; nor does each write, of which an upload has thousands,
 and all of them would be told to this process: what is written is closed in the end."""
@@ -43,7 +33,7 @@ BREATH_SECONDS = 0.1
 PULSE_SECONDS = 1.0
 
 
-class Ears(FileSystemEventHandler):
+class Ears(events.FileSystemEventHandler):
     """Hears of every change in a home outside reports/."""
 
     def __init__(self, homes: Path) -> None:
@@ -67,7 +57,7 @@ class Ears(FileSystemEventHandler):
                 print(json.dumps(sorted(heard)), flush=True)
                 time.sleep(BREATH_SECONDS)
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
+    def on_any_event(self, event: events.FileSystemEvent) -> None:
         """Notes each home that the event touches: a move has two ends."""
         for path in (event.src_path, event.dest_path):
             names = os.fsdecode(path).removeprefix(self._homes).split("/", 3)[1:]  # of "", there are none
