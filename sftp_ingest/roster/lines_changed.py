@@ -10,8 +10,10 @@ import numpy as np
 _LEAST, _MOST = 1 << 12, 1 << 20
 """So many bytes are compared at once: fewer where the files differ, more and more while they are the same."""
 
-_NEAR, _FAR = 8, 1 << 12
+_NEAR, _FAR = 3, 3 << 10
 """So many lines ahead are looked for one that both files have: few at first, for mostly a line or two have changed."""
+
+_LINE_END = ord("\n")
 
 _LONGEST = 1 << 24
 """No line of a roster is so long, and of one that is, not more is kept in memory."""
@@ -70,7 +72,7 @@ class _Window:
     @property
     def passed(self) -> int:
         """How many lines were passed."""
-        return self._passed + self.data.count(b"\n", 0, self.at)
+        return self._passed + int(np.count_nonzero(np.frombuffer(self.data, np.uint8, self.at) == _LINE_END))
 
     @property
     def at_end(self) -> bool:
@@ -87,12 +89,6 @@ class _Window:
         self.data = self.data[self.at :] + block if self.at < len(self.data) else block
         self.at = 0
         return not self._ended
-
-    def ahead(self, size: int) -> bytes:
-        """So many bytes from here on, or all that there are."""
-        while len(self.data) - self.at < size and self.more():
-            pass
-        return self.data[self.at : self.at + size]
 
     def skip(self, size: int) -> None:
         """Pass so many bytes, which are whole lines."""
@@ -118,18 +114,28 @@ class _Window:
 def _skip_alike(one: _Window, other: _Window) -> None:
     """Pass all lines from here on that are the same in both."""
     size = _LEAST
-    while (left := one.ahead(size)) == (right := other.ahead(size)) and left:
-        whole = left.rfind(b"\n") + 1
-        one.skip(whole)
-        other.skip(whole)
-        if len(left) < size or (not whole and size >= _LONGEST):
+    alike = 0
+    while True:
+        left, right = one.at + alike, other.at + alike
+        here = min(size, len(one.data) - left, len(other.data) - right)
+        if here and one.data[left : left + here] == other.data[right : right + here]:
+            alike += here
+            size = min(4 * size, _MOST)
+            continue
+        if here:
+            differs = np.frombuffer(one.data, np.uint8, here, left) != np.frombuffer(other.data, np.uint8, here, right)
+            alike += int(differs.argmax())
+        alike -= _skip_lines(one, other, alike)
+        if here or not all(each.at + alike < len(each.data) or each.more() for each in (one, other)):
             return
-        size = min(4 * size, _MOST) if whole else 4 * size
-    both = min(len(left), len(right))
-    differs = np.frombuffer(left, np.uint8, both) != np.frombuffer(right, np.uint8, both)
-    whole = left.rfind(b"\n", 0, int(differs.argmax()) if differs.any() else both) + 1
+
+
+def _skip_lines(one: _Window, other: _Window, size: int) -> int:
+    """Pass the lines that end within so many bytes from here, which are the same in both; how many bytes they have."""
+    whole = max(0, one.data.rfind(b"\n", one.at, one.at + size) + 1 - one.at)
     one.skip(whole)
     other.skip(whole)
+    return whole
 
 
 def _until_alike(one: _Window, other: _Window) -> tuple[list[bytes], list[bytes]] | None:
