@@ -125,7 +125,6 @@ def plan(
         drifted = drift.found(before or {}, frames.shapes, loaded, rules)
         del loaded
         tonight = frames.shapes
-        shapes = {**(before or {}), **tonight}  # of a file that was not sent tonight, the form it had
     with stages.stage("validate"):
         ids = references.ids_of(now)
         verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=ids, before=before)
@@ -142,14 +141,15 @@ def plan(
         now = _with_attendance(now, assembled.roster, attendance)
         change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
         del assembled
-    made = _reviewed(verdict, change_set, shapes, rules, now, settings, approved, stages)
+    made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages)
     return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole)
 
 
 def _reviewed(
     verdict: Verdict,
     change_set: ChangeSet,
-    shapes: Mapping[str, FileShape],
+    before: Mapping[str, FileShape],
+    tonight: Mapping[str, FileShape],
     rules: contract.Contract,
     now: Roster,
     settings: Settings,
@@ -165,7 +165,7 @@ def _reviewed(
         counts=_counts(verdict, rules, now, change_set, review),
         hold=review.hold,
         flowing=review.flowing,
-        shapes=shapes,
+        shapes=drift.remembered(before, tonight, rules, waits=review.hold is not None, released=bool(approved)),
         rules=rules,
         rows=_rows(verdict, rules),
         rejections=verdict.rejections,
@@ -188,7 +188,7 @@ def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, se
         change_set = following.compare(told, rules, now, settings.derive)
     if change_set is None:
         return None
-    return replace(_reviewed(told.verdict, change_set, told.shapes, rules, now, settings, approved, stages), whole=False)
+    return replace(_reviewed(told.verdict, change_set, known.shapes, told.shapes, rules, now, settings, approved, stages), whole=False)
 
 
 def _tells_all(verdict: Verdict, wanted: Roster) -> bool:

@@ -181,6 +181,23 @@ def _classes(table: Table, was: FileShape, now: FileShape) -> Iterator[Finding]:
         yield finding("drift_class_size", table.file, hint=f"{old[CLASS_SIZE]:,.1f} → {new[CLASS_SIZE]:,.1f} students a section")
 
 
+def remembered(before: Mapping[str, FileShape], tonight: Mapping[str, FileShape], contract: Contract, *, waits: bool, released: bool) -> dict[str, FileShape]:
+    """The shapes that the next night's files are compared with, by name.
+
+    Of a delivery of which anything `waits` for a person nothing is learnt: what was applied before it still counts. A column that is gone
+    is remembered until it is back, or until a person has `released` a delivery without it; a file that is gone always.
+    """
+    if waits or released:
+        return {**tonight, **before} if waits else {**before, **tonight}
+    known = {table.file: table.columns for table in contract.tables.values()}
+    shapes = {**before, **tonight}
+    for name in before.keys() & tonight.keys():
+        gone = set(before[name].columns) - set(tonight[name].columns)
+        columns = [each for each in before[name].columns if each in gone and (each in known.get(name, ()) or each.startswith("ext."))]
+        shapes[name] = replace(shapes[name], columns=(*tonight[name].columns, *columns))
+    return shapes
+
+
 # ---------------------------------------------------------------- carried on, where only the lines that changed are read
 
 
