@@ -32,6 +32,9 @@ LONGEST_AFFIX = 16
 TRIED = 100
 """So many unknown ids are asked for candidates of a prefix or suffix; the winner is then tried on all."""
 
+_NONE = pa.array([], pa.string())
+_UNSENT = "from the nights before, and were not sent tonight"
+
 
 @dataclass(frozen=True)
 class Likely:
@@ -50,6 +53,8 @@ class Likely:
         """What to tell of one unknown id that no rule makes known: the known one that it resembles, where there is one."""
         place = pc.index(self.unknown, value).as_py()
         known = self.meant[place].as_py() if place >= 0 else None
+        if known == value:
+            return "it is known from the nights before, and was not sent tonight"
         return f"{known} is known" if known else ""
 
 
@@ -65,24 +70,31 @@ class _Try:
         return int(len(self.meant) - self.meant.null_count)
 
 
-def likely(unknown: pa.Array, known: pa.Array) -> Likely:
+def likely(unknown: pa.Array, known: pa.Array, standing: pa.Array = _NONE) -> Likely:
     """What the unknown ids probably were: known ones that lost their zeros, changed case or punctuation, got or lost a prefix or suffix.
 
+    Those of the nights before are `standing`: they are known as well, and an unknown id that is among them is one that was not sent tonight.
     Every unknown id counts once, however many rows have it.
     """
-    unknown, known = pc.unique(unknown), pc.unique(known)
+    unknown = pc.unique(unknown)
+    known = pc.unique(pa.concat_arrays([known, standing]))
+    known = known.filter(pc.invert(pc.is_in(known, value_set=unknown)))
     spelt = _alike(unknown, known, _plain, "in another spelling")
+    unsent = _Try(pc.if_else(pc.is_in(unknown, value_set=standing), unknown, None), _UNSENT)
     tried = [
         _zeros(unknown, known),
         _alike(unknown, known, pc.utf8_lower, "in another case"),
         spelt,
         *_affixed(unknown, known),
+        unsent,
     ]
     best = max(tried, key=lambda each: each.hits)  # of equals the first, which says most
     if best.hits >= LIKELY_IDS and best.hits >= LIKELY * len(unknown):
         ruled = unknown.filter(pc.is_valid(best.meant)).sort()
-        return Likely(unknown, pc.coalesce(best.meant, spelt.meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}")
-    return Likely(unknown, spelt.meant, unknown.slice(0, 0))
+        return Likely(
+            unknown, pc.coalesce(best.meant, spelt.meant, unsent.meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}"
+        )
+    return Likely(unknown, pc.coalesce(spelt.meant, unsent.meant), unknown.slice(0, 0))
 
 
 _PUNCTUATION = b" \t\n\f\r\v._/-"

@@ -57,7 +57,7 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
     if not wrong.any():
         return
     if reference.optional:
-        reason = likely(cells.filter(pa.array(wrong)), known)
+        reason = likely(cells.filter(pa.array(wrong)), known, ids.standing)
         court.find("coteacher_unknown", rows, names[reference.column], wrong, values=distinct(cells, wrong), hint=reason.sentence)
         cleared = pc.if_else(pa.array(wrong), "", cells)
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
@@ -71,7 +71,7 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
         rows.doubted[reference.column] = rows.frame.index[unseen & ~encoded.are_in(ids.ever)]
     unknown = wrong & ~inherited
     if unknown.any():
-        _reject_unknown(court, rows, reference, names[reference.column], unknown, pa.concat_arrays([known, ids.standing]))
+        _reject_unknown(court, rows, reference, names[reference.column], unknown, known, ids.standing)
 
 
 def _reject_with_parents(court: Court, rows: Rows, column: str, cells: pa.Array, mask: Mask, parents: Sequence[Rows]) -> None:
@@ -113,12 +113,12 @@ def _causes_of(lines: npt.NDArray[np.int64], faulty: Rejections | None) -> tuple
     return np.where(faulty.lines[order][at] == lines, faulty.causes[order][at], -1), faulty.labels
 
 
-def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str, mask: Mask, known: pa.Array) -> None:
+def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str, mask: Mask, known: pa.Array, standing: pa.Array) -> None:
     """One finding for all parents that one rule makes known, and one for each of the others, most rows first: the one wrong school is seen at once."""
     code = f"{_SINGULAR[reference.table]}_unknown"
     cells, encoded = rows.column(reference.column), rows.encoded(reference.column)
     counts = np.bincount(encoded.places[mask], minlength=len(encoded.texts))
-    reason = likely(encoded.texts.filter(pa.array(counts > 0)), known)
+    reason = likely(encoded.texts.filter(pa.array(counts > 0)), known, standing)
     if reference.table == "students":  # each student is unknown by himself: one finding for all
         court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence)
         return

@@ -231,6 +231,27 @@ def test_students_whose_enrollments_lost_the_zeros_are_one_finding_with_its_reas
     assert found.left_out == {"enrollments": 21}
 
 
+def test_records_that_were_there_and_are_not_sent_tonight_are_told_as_such(tmp_path: Path) -> None:
+    before = planned(tmp_path / "before", small(20))
+    files = small(20)
+    files["students"] = files["students"][:5]
+    found = of(planned(tmp_path / "cut", files, applied(empty_roster(), before)), "student_unknown")
+    assert found.hint == "15 of 15 unknown ids are known from the nights before, and were not sent tonight"
+    files = small(20)
+    del files["schools"][1]
+    found = of(planned(tmp_path / "school", files, applied(empty_roster(), before)), "school_unknown")
+    assert found.hint == "it is known from the nights before, and was not sent tonight"
+
+
+def test_records_that_lost_their_zeros_tonight_are_told_as_such_though_the_old_ids_still_stand(tmp_path: Path) -> None:
+    before = planned(tmp_path / "before", small(20))
+    files = small(20)
+    for row in files["students"]:
+        row["Student_id"] = row["Student_id"].lstrip("0")
+    found = of(planned(tmp_path / "tonight", files, applied(empty_roster(), before)), "student_unknown")
+    assert found.hint == "20 of 20 unknown ids are known with leading zeros taken off"
+
+
 # ---------------------------------------------------------------- ids that changed
 
 
