@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, DeliveryError
 from sftp_ingest.findings import Finding
-from sftp_ingest.model import ENTITIES, Change, Delivery, HoldRecord, RecordKind, SyncRun
+from sftp_ingest.model import ENTITIES, PACKED, Change, Delivery, HoldRecord, RecordKind, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.roster import contract, files, formats, trace
 from sftp_ingest.roster.contract import Contract
@@ -272,7 +272,7 @@ def _one(entity: str) -> str:
 
 
 def _file(place: trace.Place) -> str:
-    return f"{place.file} in {place.archive}" if place.archive else place.file
+    return f"{place.file} in {place.archive}" if place.archive not in ("", f"{place.file}{PACKED}") else place.file
 
 
 def _lines(lines: Sequence[int]) -> str:

@@ -68,12 +68,12 @@ def _tell(made: Certificate, as_json: bool) -> None:
     if as_json:
         return shared.print_json(erasure.as_json(made))
     what = f"{made.district}, {made.person}" if made.person else made.district
-    lines = [f"Certificate of erasure: {made.kind} {what}, {shared.instant(made.erased_at)}", ""]
-    lines += ["There was nothing to erase."] if made.empty else []
+    head = "There was nothing to erase" if made.empty else "Certificate of erasure"
+    lines = [f"{head}: {made.kind} {what}, {shared.instant(made.erased_at)}", ""]
     part = {"sections": "the part of their name that was his", "findings": "the id that they quoted", "sync_runs": "the id among what they left alone"}
     only = {name: f": {what}" for name, what in part.items()} if made.kind == "person" else {}
-    lines += [f"{count:>10,} rows of {name}{only.get(name, '')}" for name, count in made.rows.items() if count]
-    lines += [f"{count:>10,} files of {name}" for name, count in made.files.items() if count]
+    lines += [f"{count:>10,} {'row' if count == 1 else 'rows'} of {name}{only.get(name, '')}" for name, count in made.rows.items() if count]
+    lines += [f"{count:>10,} {'file' if count == 1 else 'files'} of {name}" for name, count in made.files.items() if count]
     lines += ["", made.pages, "", "What cannot be reached from here:", *(f"- {each}" for each in made.unreached)]
     for line in lines:
         shared.out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy import Engine
 
 from sftp_ingest import runner
 from sftp_ingest.cli import shared
@@ -28,6 +29,7 @@ app = typer.Typer(help="Sync runs: what was done.", invoke_without_command=True)
 FolderArgument = Annotated[Path, typer.Argument(help="A folder with the district's CSV files.", show_default=False)]
 
 _DONE = ("created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting")
+_WOULD = {"successful": "would be applied", "unchanged": "would change nothing", "refused": "would be refused", "on_hold": "would wait for a person"}
 _UNHAPPY = ("refused", "on_hold")
 
 
@@ -127,10 +129,9 @@ def list_runs(
     if as_json:
         return shared.print_json([_run_told(each) for each in found])
     rows = shared.table("run", "district", "finished", "outcome", "what it did")
+    waiting = {each.run for each in ledger.holds(here.engine, district or None, "open")}
     for run in found:
-        did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE)
-        did = f"reverts run {run.reverts}{': ' if did else ''}{did}" if run.reverts is not None else did
-        rows.add_row(str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state, did)
+        rows.add_row(str(run.id), run.district, shared.instant(run.finished_at), run.outcome or run.state, _did(here.engine, run, run.id in waiting))
     shared.show(rows, "there is no run yet")
     return None
 
@@ -296,6 +297,16 @@ def _run_told(run: SyncRun) -> dict[str, Any]:
         "error": run.error,
         "reverts": run.reverts,
     }
+
+
+def _did(engine: Engine, run: SyncRun, waits: bool) -> str:
+    """What the run did, or why it did nothing; of what it held only what still `waits`."""
+    if run.outcome == "refused":
+        return summary.refusal(ledger.findings(engine, run.id))
+    if run.preview is not None:
+        return _WOULD.get(run.preview.outcome, "")
+    did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE and (waits or what != "waiting"))
+    return f"reverts run {run.reverts}{': ' if did else ''}{did}" if run.reverts is not None else did
 
 
 def _total(run: SyncRun) -> dict[str, int]:

@@ -36,7 +36,9 @@ def sessions(
     for each in found:
         opened, account, peer, client = (each.get(key, "") for key in ("opened_at", "account", "peer", "client_version"))
         size = sum(file["bytes"] for file in each["files"])
-        rows.add_row(opened[:16], account, peer, client.removeprefix("SSH-2.0-")[:24], str(len(each["files"])), str(size), each.get("ending", ""))
+        rows.add_row(
+            f"{opened[:16]}Z", account, peer, client.removeprefix("SSH-2.0-").partition(" ")[0][:24], str(len(each["files"])), str(size), each.get("ending", "")
+        )
     shared.out.print(rows)
     shared.out.print("not let in: " + (", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())) or "nobody"), highlight=False)
     return None

@@ -93,7 +93,7 @@ def html(report: SyncReport, fix_it: FixIt | None = None) -> str:
     longest = max(report.seconds.values(), default=0) or 1
     return template().render(
         report=report,
-        head=f"Was {head.lower()}" if head == "On hold" and not summary.is_open(report) else head,
+        head=head,
         rest=rest[:1].upper() + rest[1:] if rest.split(" ", 1)[0].isalpha() else rest,  # a file's name stays as it is
         step=receipt.next_step(report),
         fix_it=fix_it,

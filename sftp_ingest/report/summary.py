@@ -240,15 +240,18 @@ def _verdict(outcome: Outcome, findings: Sequence[Finding], counts: Mapping[str,
         case "on_hold":
             return _held(hold, hold_state, changes, asides, real=real)
         case "refused":
-            faults = _first(dict.fromkeys(_fault(each) for each in findings if each.severity == "refuse"), 3)
-            head = "Refused" if real else "Would be refused"
-            return f"{head}: {faults or 'the delivery cannot be believed'}. Nothing was changed."
+            return f"{'Refused' if real else 'Would be refused'}: {refusal(findings)}. Nothing was changed."
         case "previewed":
             return "Previewed: nothing was applied."
         case "superseded":
             return "Superseded: a newer delivery of the district has taken the place of this one."
         case "failed":
             return "Failed: a fault on our side, not in the files, stopped the run. Nothing was changed."
+
+
+def refusal(findings: Iterable[Finding]) -> str:
+    """Why a delivery with these findings was refused, three reasons at most."""
+    return _first(dict.fromkeys(_fault(each) for each in findings if each.severity == "refuse"), 3) or "the delivery cannot be believed"
 
 
 def _reverted(run: int, counts: Mapping[str, Counts], left_alone: Mapping[str, LeftAlone], *, real: bool) -> str:
@@ -262,7 +265,7 @@ def _reverted(run: int, counts: Mapping[str, Counts], left_alone: Mapping[str, L
 def _held(hold: Hold | None, state: str, changes: Sequence[str], asides: Sequence[str], *, real: bool) -> str:
     reasons = _first([shown(each.sentence, 400) for each in hold.reasons], 2) if hold else "a part waits for a person"
     fate = {"released": " A person has released it.", "discarded": " A person has discarded it.", "superseded": " A newer delivery has taken its place."}
-    head = "On hold" if real else "Would be on hold"
+    head = ("Was on hold" if state in fate else "On hold") if real else "Would be on hold"
     rest = f"Everything else {'was' if real else 'would be'} applied: {'; '.join(changes)}" if changes else "Nothing else had to change"
     return f"{head}: {reasons}.{fate.get(state, '')} {'; '.join([rest, *asides])}."
 

@@ -43,7 +43,7 @@ def render(report: SyncReport, console: Console, fix_it: FixIt | None = None) ->
         console.print()
         console.print(Text("Left alone, as changed since or bound to what has", style="bold yellow"))
         for line in alone:
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
     _print_causes(report, console)
     if fix_it is not None:
         console.print()
@@ -99,10 +99,10 @@ def _print_hold(report: SyncReport, hold: Hold, console: Console) -> None:
     console.print()
     console.print(Text("Waiting for a person" if summary.is_open(report) else "Was held", style="bold yellow"))
     for reason in hold.reasons:
-        console.print(Padding(Text(f"{summary.shown(reason.sentence, 400)}."), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"{summary.shown(reason.sentence, 400)}."), (0, 0, 0, 2), expand=False))
     if hold.scope:
-        console.print(Padding(Text(f"In all: {summary.waiting(hold)}."), (0, 0, 0, 2)))
-    console.print(Padding(Text(f"{summary.hold_advice(report)} {summary.hold_command(report)}".rstrip()), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"In all: {summary.waiting(hold)}."), (0, 0, 0, 2), expand=False))
+    console.print(Padding(Text(f"{summary.hold_advice(report)} {summary.hold_command(report)}".rstrip()), (0, 0, 0, 2), expand=False))
 
 
 def _print_causes(report: SyncReport, console: Console) -> None:
@@ -113,8 +113,8 @@ def _print_causes(report: SyncReport, console: Console) -> None:
         console.print(Text.assemble((label, style), "  ", (each.title, "bold"), f": {each.values}" if each.values else ""))
         for line in (*each.places, each.readings, each.effect, *each.follows, each.hint):
             if line:
-                console.print(Padding(Text(line), (0, 0, 0, 2)))
-        console.print(Padding(Text(f"→ {each.advice}", style="italic"), (0, 0, 0, 2)))
+                console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(f"→ {each.advice}", style="italic"), (0, 0, 0, 2), expand=False))
     if len(causes) > MOST_CAUSES:
         console.print()
         console.print(Text(f"{len(causes) - MOST_CAUSES:,} further causes are in the JSON form of this report."))

@@ -93,7 +93,7 @@ def _evidence(column: str, table: Table, stray: Stray, before: FileShape | None)
             evidence.append("it stands in the same place")
     shape = before.shapes.get(missing) if before is not None else None
     if shape is not None and shape.form and form(stray.cells)[0] == shape.form:
-        evidence.append(f"its cells look as they did before ({shape.form})")
+        evidence.append(f"its cells look as they did before ({shape.form}, where 9 stands for a digit, a for a letter)")
     field = table.columns.get(missing)
     if field is not None and (share := _fit(field.type, stray.cells)) >= FITS:
         evidence.append(f"{share:.0%} of its cells are what the column holds ({field.type.replace('_', ' ')})")

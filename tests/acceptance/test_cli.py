@@ -328,6 +328,27 @@ def test_a_sync_that_is_held_ends_with_1(home: Home, tmp_path: Path) -> None:
     home.command("holds", "discard", str(hold["hold"]), code=2)
 
 
+def test_the_list_of_runs_says_why_nothing_was_done_and_what_still_waits(home: Home, tmp_path: Path) -> None:
+    home.command("districts", "add", "ogdenville")
+    home.json("sync", "ogdenville", str(folder_of(tmp_path / "first", small(100))))
+    waits = home.json("sync", "ogdenville", str(folder_of(tmp_path / "fewer", small(40))), code=1)
+    refused = small(100)
+    del refused["sections"]
+    home.json("sync", "ogdenville", str(folder_of(tmp_path / "refused", refused)), code=1)
+    told = home.command("runs", "list", "--district", "ogdenville").splitlines()
+    assert "sections.csv is missing" in told[-3]
+    assert re.search("on_hold .* waiting", told[-2])
+    report = home.command("report", str(waits["run"]))
+    assert report.startswith("On hold: ")
+    assert not [line for line in report.splitlines() if line != line.rstrip() and len(line) > 150], "no line is filled up with blanks"
+
+    home.json("sync", "ogdenville", str(folder_of(tmp_path / "again", small(101))))
+    told = home.command("runs", "list", "--district", "ogdenville").splitlines()
+    assert "on_hold" in told[-2]
+    assert "waiting" not in told[-2], "a newer delivery has taken its place"
+    assert home.command("report", str(waits["run"])).startswith("Was on hold: ")
+
+
 # ---------------------------------------------------------------- districts
 
 

@@ -90,6 +90,7 @@ def test_a_district_is_erased_only_by_who_types_its_id_and_not_while_it_is_conne
     assert not [path for path in (home.folder / "data").rglob("*") if DISTRICT in path.name]
     again = home.json("districts", "erase", DISTRICT, "--yes")
     assert not any((*again["rows"].values(), *again["files"].values()))
+    assert home.command("districts", "erase", DISTRICT, "--yes").startswith("There was nothing to erase: district springfield"), "nobody may file that"
     home.push(nights[0].folder, "shelbyville")
     assert home.wait_for_runs(2, "shelbyville").outcome == "unchanged"
     assert home.stop() == 0
