@@ -121,7 +121,12 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
         strict="refuse",
     ),
     Code("header_unnamed", "warn", "A column has no name", "Remove empty columns from the export; they were not read.", strict="refuse"),
-    Code("header_gone", "warn", "A column that was always sent is gone", "Put the column back; while it is missing, removals wait for a person."),
+    Code(
+        "header_gone",
+        "warn",
+        "A column that was always sent is gone",
+        "Put the column back; while it is missing, removals wait, and who releases them accepts that it is gone.",
+    ),
     # Bytes and rows.
     Code("encoding_guessed", "warn", "Text is not UTF-8", "Export as UTF-8; these lines were read in the encoding that fits them.", strict="refuse"),
     Code("bytes_unreadable", "reject", "Bytes are not text in any known encoding", "Export as UTF-8.", strict="refuse"),

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class _Entry:
-    """What will be a line; a file that was received comes with whose account it was, and a descriptor to read it from."""
+    """What will be a line; of a file, which comes with a descriptor to read it from, and of a session's end the log tells then, with whose they were."""
 
     at: datetime
     district: str
@@ -40,6 +40,7 @@ class _Entry:
     session: str
     facts: dict[str, object]
     account: str = ""
+    peer: str = ""
     size: int = 0
     descriptor: int | None = None
 
@@ -62,7 +63,11 @@ class Audit:
 
     def received(self, district: str, account: str, session: str, file: str, size: int, descriptor: int) -> None:
         """A file that stands under its name; the descriptor is read for its checksum, and closed."""
-        self._add(_Entry(datetime.now(UTC), district, "file", session, {"file": file, "bytes": size}, account, size, descriptor))
+        self._add(_Entry(datetime.now(UTC), district, "file", session, {"file": file, "bytes": size}, account, size=size, descriptor=descriptor))
+
+    def closed(self, district: str, account: str, peer: str, session: str, **facts: object) -> None:
+        """A session's end, of which the log tells too, behind all files that it brought."""
+        self._add(_Entry(datetime.now(UTC), district, "closed", session, facts, account, peer))
 
     def refuse(self, reason: str) -> None:
         """Counts someone who was not let in."""
@@ -142,11 +147,13 @@ def _told_of(district: str, lines: int) -> Iterator[None]:
 
 
 def _line(entry: _Entry) -> str:
-    """The entry as it is written, once the file that it may be of was read, and told of in the log."""
+    """The entry as it is written, once the file that it may be of was read; of that, and of a session's end, the log tells in the same order."""
     facts = entry.facts
     if entry.descriptor is not None:
         facts = {**facts, "sha256": _sha256(entry.descriptor)}
         log.info("file_received", district=entry.district, account=entry.account, **facts)
+    if entry.event == "closed":
+        log.info("session_closed", district=entry.district, account=entry.account, peer=entry.peer, ending=facts["ending"], files=facts["received"])
     return json.dumps({"at": entry.at.isoformat(timespec="milliseconds"), "session": entry.session, "event": entry.event, **facts}) + "\n"
 
 

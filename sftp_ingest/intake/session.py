@@ -100,8 +100,8 @@ class Session(asyncssh.SSHServer):
             # Who closes his channel and leaves may be gone before he has heard us out; then his goodbye is not read any more.
             ending = self.ending or ("lost" if exc and not self._parted else "closed")
             seconds = round(self._loop.time() - self._opened, 1)
-            log.info("session_closed", district=self.district, account=self.account, peer=self.peer, ending=ending, files=self._files)
-            self.hall.audit.tell(self.district, "closed", self._id, ending=ending, seconds=seconds, received=self._files, received_bytes=self._bytes)
+            told = {"ending": ending, "seconds": seconds, "received": self._files, "received_bytes": self._bytes}
+            self.hall.audit.closed(self.district, self.account, self.peer, self._id, **told)
             self.hall.porter.active(self.district)
             return
         if self._name:  # the name given may be a password typed into the wrong field

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from sftp_ingest.config import Config
 from sftp_ingest.intake import audit, hostkeys
@@ -52,14 +53,16 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(crewed: Config, 
 def test_the_files_of_two_districts_are_on_record_in_their_order_each_with_its_checksum(config: Config, tmp_path: Path) -> None:
     contents = {f"{number}.csv": bytes([number]) * size for number, size in enumerate((10, audit.SMALL_BYTES, 0, audit.SMALL_BYTES + 1, 3 << 20, 20))}
     record = audit.Audit(config)
+    with capture_logs() as told:
+        for district in ("springfield", "shelbyville"):
+            record.tell(district, "opened", "1")
+            for name, content in contents.items():
+                (tmp_path / name).write_bytes(content)
+                record.received(district, district, "1", name, len(content), os.open(tmp_path / name, os.O_RDONLY))
+            record.closed(district, district, "192.0.2.1", "1", ending="closed", received=len(contents))
+        record.close()
     for district in ("springfield", "shelbyville"):
-        record.tell(district, "opened", "1")
-        for name, content in contents.items():
-            (tmp_path / name).write_bytes(content)
-            record.received(district, district, "1", name, len(content), os.open(tmp_path / name, os.O_RDONLY))
-        record.tell(district, "closed", "1")
-    record.close()
-    for district in ("springfield", "shelbyville"):
+        assert [each["event"] for each in told if each["district"] == district] == [*["file_received"] * len(contents), "session_closed"]
         [day] = (config.sessions / district).glob("*.jsonl")
         assert [json.loads(line)["event"] for line in day.read_text().splitlines()] == ["opened", *["file"] * len(contents), "closed"]
         [one] = audit.sessions(config.sessions, district, today().date())
