@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import Frames
@@ -177,11 +177,17 @@ def by_line(records: lines.Records) -> list[tuple[int, dict[str, str]]]:
     return sorted(zip(records.lines.tolist(), records.table.to_pylist(), strict=True), key=lambda each: each[0])
 
 
+def holds_a_row(cell: str) -> bool:
+    """Whether a line within the cell is as a row of four cells would be: of such a one nobody can tell, and the people between stray quotes come first."""
+    return any(line.count(",") == 3 and '"' not in line and line.replace(",", "").strip() for line in cell.split("\n")[1:-1])
+
+
 @example([["", "", "\n,,,\n"]], 20)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.lists(LETTERS, max_size=6).map("".join), min_size=3, max_size=3), min_size=1, max_size=8), st.integers(20, 200))
 def test_what_a_csv_writer_writes_is_read_back_whatever_the_size_of_a_block(cells: list[list[str]], block: int) -> None:
     """Rows as RFC 4180 has them: the block's size, at which reading stops and goes on, changes nothing."""
+    assume(not any(holds_a_row(cell) for row in cells for cell in row))
     data = "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in ["x", *row]) + "\n" for row in cells).encode()
     whole, usual = lines.records(lines.Text(data), 0, 2, "wabc", "wabc", key="a"), lines.BLOCK
     lines.BLOCK = block
