@@ -187,14 +187,16 @@ def remembered(before: Mapping[str, FileShape], tonight: Mapping[str, FileShape]
     Of a delivery of which anything `waits` for a person nothing is learnt: what was applied before it still counts. A column that is gone
     is remembered until it is back, or until a person has `released` a delivery without it; a file that is gone always.
     """
-    if waits or released:
-        return {**tonight, **before} if waits else {**before, **tonight}
-    known = {table.file: table.columns for table in contract.tables.values()}
+    if waits:
+        return {**tonight, **before}
     shapes = {**before, **tonight}
+    if released:
+        return shapes
+    known = {table.file: table.columns for table in contract.tables.values()}
     for name in before.keys() & tonight.keys():
-        gone = set(before[name].columns) - set(tonight[name].columns)
-        columns = [each for each in before[name].columns if each in gone and (each in known.get(name, ()) or each.startswith("ext."))]
-        shapes[name] = replace(shapes[name], columns=(*tonight[name].columns, *columns))
+        there = tonight[name].columns
+        gone = (each for each in before[name].columns if each not in there and (each in known.get(name, ()) or each.startswith("ext.")))
+        shapes[name] = replace(tonight[name], columns=(*there, *gone))
     return shapes
 
 

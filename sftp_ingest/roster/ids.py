@@ -88,13 +88,12 @@ def likely(unknown: pa.Array, known: pa.Array, standing: pa.Array = _NONE) -> Li
         *_affixed(unknown, known),
         unsent,
     ]
+    meant = pc.coalesce(spelt.meant, unsent.meant)
     best = max(tried, key=lambda each: each.hits)  # of equals the first, which says most
     if best.hits >= LIKELY_IDS and best.hits >= LIKELY * len(unknown):
         ruled = unknown.filter(pc.is_valid(best.meant)).sort()
-        return Likely(
-            unknown, pc.coalesce(best.meant, spelt.meant, unsent.meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}"
-        )
-    return Likely(unknown, pc.coalesce(spelt.meant, unsent.meant), unknown.slice(0, 0))
+        return Likely(unknown, pc.coalesce(best.meant, meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}")
+    return Likely(unknown, meant, unknown.slice(0, 0))
 
 
 _PUNCTUATION = b" \t\n\f\r\v._/-"
