@@ -76,6 +76,12 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
         strict="refuse",
     ),
     Code("file_not_resent", "warn", "A file was not sent again", "Send all core files every night; the file that lay in the home was used."),
+    Code(
+        "file_crossed",
+        "warn",
+        "Two sessions sent different files at once, and this file is of one of them",
+        "Let one session at a time send, and send all files again; removals wait, and who releases them accepts that these files belong together.",
+    ),
     # What OneRoster's files say of themselves. Contract 4.3 and 4.5.
     Code("manifest_missing", "warn", "The manifest is missing", "Send manifest.csv; the files were read as whole ones.", strict="refuse"),
     Code(

@@ -56,7 +56,9 @@ class Account:
 
 @dataclass(frozen=True)
 class DeliveredFile:
-    """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it is the very file of the delivery before.
+    """One sealed file: its name as sent, its size in bytes, its SHA-256 in hex, and whether it was sent for this delivery or lay there before.
+
+    It is `crossed` where another session sent, at the same time, a night of which this file is none while others of the delivery are.
 
     The name of a file in a sub-folder of the home begins with the folder's: `customsections/sections.csv`. One that lies in an
     `archive` of the delivery is the `member` of that name there; it has no checksum of its own. One that was compressed since it was
@@ -69,6 +71,7 @@ class DeliveredFile:
     resent: bool = True
     archive: str = ""
     member: str = ""
+    crossed: bool = False
 
 
 @dataclass(frozen=True)
@@ -357,6 +360,13 @@ class Limits:
         return count > self.records and count > share * total
 
 
+_NIGHTS: Mapping[str, str] = {
+    "headers": "when columns that were always sent are missing",
+    "crossed": "of which two sessions sent different files at once",
+}
+"""Kind of a hold's reason → the night on which no removal is believed."""
+
+
 @dataclass(frozen=True)
 class HoldReason:
     """One tripped limit: of `total` records of the entity (in `school`, or in the district where that is empty) `count` would change.
@@ -366,7 +376,7 @@ class HoldReason:
 
     entity: str
     school: str
-    kind: Literal["removed", "rekeyed", "updated", "headers"]
+    kind: Literal["removed", "rekeyed", "updated", "headers", "crossed"]
     count: int
     total: int
     evidence: str = ""
@@ -376,8 +386,8 @@ class HoldReason:
         """The reason as a person would say it."""
         where = f"school {self.school}" if self.school else "the district"
         what = self.entity.replace("_", " ")
-        if self.kind == "headers":
-            return f"{self.count:,} of {self.total:,} {what} would be removed on a night when columns that were always sent are missing"
+        if self.kind in _NIGHTS:
+            return f"{self.count:,} of {self.total:,} {what} would be removed on a night {_NIGHTS[self.kind]}"
         share = f"{self.count:,} of {self.total:,} {what} of {where} ({self.count / max(self.total, 1):.0%})"
         evidence = f" ({self.evidence})" if self.evidence else ""
         return {

@@ -58,7 +58,7 @@ def fingerprint(delivery: Delivery, settings: Settings) -> str:
 
 def same_files(one: Delivery, other: Delivery) -> bool:
     """Whether both hold the same files under the same names, byte for byte."""
-    told = [{(each.name, each.sha256, each.resent) for each in delivery.files} for delivery in (one, other)]
+    told = [{(each.name, each.sha256, each.resent, each.crossed) for each in delivery.files} for delivery in (one, other)]
     return told[0] == told[1]
 
 

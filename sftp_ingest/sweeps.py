@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from sqlalchemy import Engine
 from sftp_ingest import retention
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, StoreError
-from sftp_ingest.intake import inbox
+from sftp_ingest.intake import crossing, inbox
 from sftp_ingest.model import District
 from sftp_ingest.store import ledger, register
 
@@ -119,8 +120,10 @@ class Sweeps:
         previous = ledger.last_delivery(self._engine, district, origin)  # what an operator synced from a folder does not make the home new
         if previous is not None and previous.signature == settled.signature:
             return None
+        since = previous.received_at if previous else datetime.min.replace(tzinfo=UTC)
+        crossed = partial(crossing.crossed, self._config.sessions, district, since)
         try:
-            delivery = inbox.seal(home, self._config.deliveries, district, settled, datetime.now(UTC), previous, origin)
+            delivery = inbox.seal(home, self._config.deliveries, district, settled, datetime.now(UTC), previous, origin, crossed)
         except (OSError, ConfigError) as fault:
             log.error("seal_failed", district=district, error=fault.strerror if isinstance(fault, OSError) else str(fault))
             return None
@@ -132,6 +135,8 @@ class Sweeps:
             shutil.rmtree(delivery.folder, ignore_errors=True)
             return None
         log.info("delivery_sealed", district=district, delivery=delivery.id, origin=origin, files=len(delivery.files), run=run)
+        if mixed := sum(each.crossed for each in delivery.files):
+            log.warning("delivery_crossed", district=district, delivery=delivery.id, files=mixed)
         self._wake_runner()
         return None
 

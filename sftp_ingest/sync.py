@@ -158,7 +158,7 @@ def _reviewed(
 ) -> Plan:
     """The plan that a change set makes, as far as it may flow."""
     with stages.stage("review"):
-        review = holds.review(change_set, now, settings.limits, shrunk=holds.shrunk(verdict.findings, rules), approved=approved)
+        review = holds.review(change_set, now, settings.limits, doubted=holds.doubted(verdict.findings, rules), approved=approved)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
         findings=verdict.findings + change_set.findings,

@@ -39,7 +39,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "runner": GROUND | {"sync", "revert", "store", "report", "logs"},
     "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
     "erasure": GROUND | {"copies", "intake", "roster", "store", "runner"},
-    "sweeps": GROUND | {"retention", "intake.inbox", "store"},
+    "sweeps": GROUND | {"retention", "intake.crossing", "intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},
     "__main__": frozenset({"cli"}),

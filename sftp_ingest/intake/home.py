@@ -136,7 +136,7 @@ class Home(asyncssh.SFTPServer):
             size = file_obj.size
             kept = file_obj.give_up()
             self._ended(file_obj)
-            log.warning("upload_abandoned", **self._whose(), file=paths.plain(file_obj.target), bytes=size, kept=kept)
+            log.warning("upload_abandoned", **self._whose(), file=file_obj.path, bytes=size, kept=kept)
         self._tell()
 
     async def fsync(self, file_obj: object) -> None:
@@ -162,7 +162,7 @@ class Home(asyncssh.SFTPServer):
             if attrs.size is None and there.st_nlink == 1:
                 _set_times(attrs, partial(os.utime, name, dir_fd=folder, follow_symlinks=False))
                 return
-            upload = await self._begin(folder, name, keep=True)
+            upload = await self._begin(path, folder, name, keep=True)
             try:
                 self.fsetstat(upload, attrs)
             except OSError:
@@ -299,7 +299,8 @@ class Home(asyncssh.SFTPServer):
             keep = there is not None and not pflags & asyncssh.FXF_TRUNC
             if not keep:
                 drop_cut(folder, name, self._session.room)
-            return await self._begin(folder, name, keep=keep, append=bool(pflags & asyncssh.FXF_APPEND), exclusive=bool(pflags & asyncssh.FXF_EXCL))
+            append, exclusive = (bool(pflags & each) for each in (asyncssh.FXF_APPEND, asyncssh.FXF_EXCL))
+            return await self._begin(path, folder, name, keep=keep, append=append, exclusive=exclusive)
 
     def _set_cut(self, folder: int, name: str, attrs: asyncssh.SFTPAttrs) -> None:
         """Sets times and size of what was cut off, which makes nothing whole."""
@@ -324,13 +325,14 @@ class Home(asyncssh.SFTPServer):
         await asyncio.sleep(0)
         return written
 
-    async def _begin(self, folder: int, name: str, *, keep: bool, append: bool = False, exclusive: bool = False) -> Upload:
+    async def _begin(self, path: bytes, folder: int, name: str, *, keep: bool, append: bool = False, exclusive: bool = False) -> Upload:
         room = self._session.room
         resumed = keep and cut_facts(folder, name) is not None
         if not resumed:
             await room.another()
         try:
             upload = Upload(folder, name, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
+            upload.path = paths.plain(path)
         except OSError:
             room.gone(0, files=0 if resumed else 1)
             raise
@@ -352,11 +354,11 @@ class Home(asyncssh.SFTPServer):
             size = await asyncio.to_thread(upload.commit)
         except OSError as fault:
             os.close(kept)
-            log.error("upload_failed", **self._whose(), file=paths.plain(upload.target), fault=fault.strerror)
+            log.error("upload_failed", **self._whose(), file=upload.path, fault=fault.strerror)
             raise
         finally:
             self._ended(upload)
-        self._session.received(paths.plain(upload.target), size, kept)
+        self._session.received(upload.path, size, kept)
 
     def _ended(self, upload: Upload) -> None:
         self._open.remove(upload)

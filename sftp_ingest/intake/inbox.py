@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -100,11 +100,19 @@ def settled(home: Path, quiet_seconds: float, now: float) -> HomeState | None:
 
 
 def seal(
-    home: Path, deliveries: Path, district: str, state: HomeState, now: datetime, previous: Delivery | None, origin: Literal["sftp", "preview"] = "sftp"
+    home: Path,
+    deliveries: Path,
+    district: str,
+    state: HomeState,
+    now: datetime,
+    previous: Delivery | None,
+    origin: Literal["sftp", "preview"] = "sftp",
+    crossed: Callable[[Sequence[DeliveredFile]], Collection[str]] = lambda _: (),
 ) -> Delivery | None:
     """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says.
 
-    What was linked can never change, because every upload is a new inode. `previous` tells which files the district sent again.
+    What was linked can never change, because every upload is a new inode. `previous` tells which files the district sent again, and
+    `crossed` names those of the files that are not of one night with the others.
     Raises ConfigError where homes and deliveries lie on different file systems.
     """
     with _workshop(deliveries, district, now) as folder:
@@ -127,8 +135,9 @@ def seal(
             raise
         if _disturbed(home, state):
             return None
-        delivery = Delivery(_id(folder), district, now, folder, tuple(files), origin, state.signature)
-        return _close(delivery)
+        mixed = {*crossed(files), *_still_crossed(previous, files)}
+        told = tuple(replace(each, crossed=each.name in mixed) for each in files)
+        return _close(Delivery(_id(folder), district, now, folder, told, origin, state.signature))
 
 
 def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Delivery:
@@ -217,6 +226,12 @@ def _lay_there(previous: Delivery | None, file: HomeFile, sha256: str) -> bool:
         return False
 
 
+def _still_crossed(previous: Delivery | None, files: Sequence[DeliveredFile]) -> set[str]:
+    """What was crossed before, and lies there still."""
+    before = {each.name for each in previous.files if each.crossed} if previous else set()
+    return {each.name for each in files if not each.resent and each.name in before}
+
+
 @contextmanager
 def _workshop(deliveries: Path, district: str, now: datetime) -> Iterator[Path]:
     """A fresh hidden folder to seal in, gone afterwards unless it was closed; one sealing at a time for a district."""
@@ -262,7 +277,7 @@ def _close(delivery: Delivery) -> Delivery:
         "received_at": delivery.received_at.isoformat(),
         "origin": delivery.origin,
         "signature": delivery.signature,
-        "files": [{"name": each.name, "size": each.size, "sha256": each.sha256, "resent": each.resent} for each in delivery.files],
+        "files": [{"name": each.name, "size": each.size, "sha256": each.sha256, "resent": each.resent, "crossed": each.crossed} for each in delivery.files],
     }
     folder = delivery.folder
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -16,6 +16,8 @@ import asyncssh
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 DEEPEST = 32
 """How many folders deep a path may go; each is opened on the way."""
+ODD = "(odd name)"
+"""What stands in log lines for a name that is not told there."""
 
 
 def names(path: bytes) -> list[str]:
@@ -80,6 +82,6 @@ def move(source: int, old: str, target: int, new: str) -> None:
     os.fsync(source)
 
 
-def plain(name: str) -> str:
-    """A file name fit for a log line: clients choose names, and might put a pupil's into one."""
-    return name if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) else "(odd name)"
+def plain(path: bytes) -> str:
+    """A path from the home down, fit for a log line: clients choose names, and might put a pupil's into one."""
+    return "/".join(each if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", each) else ODD for each in names(path))

@@ -40,6 +40,7 @@ class Upload(io.FileIO):
         named = f"{name}-{target}"
         self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
         self.target = target
+        self.path = ""  # as log lines have it
         self._folder = os.dup(folder)
         part = named if self.resumable else name
         try:

@@ -19,7 +19,7 @@ LEFT_OUT_ADVICE = "A row that is left out is never a removal: a record that is a
 
 _APPLIED: tuple[Outcome, ...] = ("successful", "unchanged", "on_hold")
 _KEPT_BACK = ("removals_withheld", "parent_kept")  # these count records of the roster, all other codes count rows of files
-_WHICH_FILES = ("file_missing", "file_not_resent", "file_unknown")  # of these nothing is told but which files it is
+_WHICH_FILES = ("file_missing", "file_not_resent", "file_crossed", "file_unknown")  # of these nothing is told but which files it is
 _HEADLINE = ("students", "teachers", "staff", "enrollments", "sections", "schools")
 _RANK: Mapping[Severity, int] = {"refuse": 0, "reject": 1, "warn": 2}
 _TONES: Mapping[Outcome, Tone] = {

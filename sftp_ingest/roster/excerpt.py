@@ -93,9 +93,9 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
 
 
 def _by_table(delivery: Delivery, rules: Contract) -> dict[str, DeliveredFile] | None:
-    """The files by table, or None where they are not simply those of a roster, each once and sent that very night."""
+    """The files by table, or None where they are not simply those of a roster, each once and all sent as one that very night."""
     names = {rules.tables[name].file: name for name in _TABLES if name in rules.tables}
-    found = {names[each.name]: each for each in delivery.files if each.name in names and each.resent and not each.member}
+    found = {names[each.name]: each for each in delivery.files if each.name in names and each.resent and not each.crossed and not each.member}
     if len(found) < len(delivery.files) or any(table.core and name not in found for name, table in rules.tables.items()):
         return None
     judged = [rules.tables[name] for name in found]

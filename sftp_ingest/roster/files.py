@@ -202,7 +202,7 @@ def _members(path: Path, archive: DeliveredFile) -> tuple[list[DeliveredFile], F
     common = found[0][0].parts[0] if found else ""
     strip = common.lower() not in _SIDE_FOLDERS and all(len(place.parts) > 1 and place.parts[0] == common for place, _ in found)
     members = [
-        DeliveredFile("/".join(place.parts[1:] if strip else place.parts), entry.file_size, "", archive.resent, archive.name, entry.filename)
+        DeliveredFile("/".join(place.parts[1:] if strip else place.parts), entry.file_size, "", archive.resent, archive.name, entry.filename, archive.crossed)
         for place, entry in found
     ]
     names = {each.name.lower() for each in members}

@@ -7,8 +7,10 @@ digest of exactly the part that waits (law 5).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -41,8 +43,13 @@ class Review:
     waiting: ChangeSet | None = None
 
 
-def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collection[str] = (), approved: str = "") -> Review:
-    """Hold what is over the limits. `shrunk` are entities whose file lost a column tonight: none of their removals flows (law 2).
+Doubt = Literal["headers", "crossed"]
+_DOUBTS: Mapping[str, Doubt] = {"file_crossed": "crossed", "header_gone": "headers"}
+"""What is found of a file → why no removal is believed that it asks for; of two, the later."""
+
+
+def review(change_set: ChangeSet, now: Roster, limits: Limits, *, doubted: Mapping[str, Doubt] = MappingProxyType({}), approved: str = "") -> Review:
+    """Hold what is over the limits, and all removals of `doubted` entities (law 2).
 
     `approved` is the digest that a person released; an equal digest lets everything flow.
     """
@@ -50,7 +57,7 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collec
     waiting = {name: np.zeros(len(frame), dtype=bool) for name, frame in change_set.changes.items()}
     for name, frame in change_set.changes.items():
         if len(frame):
-            reasons += _trip(name, frame, now, change_set.existing[name], limits, waiting[name], name in shrunk)
+            reasons += _trip(name, frame, now, change_set.existing[name], limits, waiting[name], doubted.get(name))
     if not reasons:
         return Review(None, change_set)
     _wait_with(change_set, waiting)
@@ -64,20 +71,23 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, shrunk: Collec
     return Review(hold, _only(change_set, {name: ~mask for name, mask in waiting.items()}), _only(change_set, waiting))
 
 
-def shrunk(findings: Iterable[Finding], rules: Contract) -> set[str]:
-    """The entities whose file came without a column that it had before."""
-    files = {each.file.lower() for each in findings if each.code == "header_gone"}
-    tables = [table.records for table in rules.tables.values() if table.file in files]
-    return {entity for name in tables for entity in _OF_FILE.get(name, (name,))}
+def doubted(findings: Iterable[Finding], rules: Contract) -> dict[str, Doubt]:
+    """The entities of whose file it cannot be said that it tells of everybody: a column is gone that it had before, or it is of another night than others."""
+    found: dict[str, Doubt] = {}
+    for code, doubt in _DOUBTS.items():
+        files = {each.file.lower() for each in findings if each.code == code}
+        tables = [table.records for table in rules.tables.values() if table.file in files]
+        found |= {entity: doubt for name in tables for entity in _OF_FILE.get(name, (name,))}
+    return found
 
 
-def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, shrunk: bool) -> list[HoldReason]:
+def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, doubt: Doubt | None) -> list[HoldReason]:
     """Which limits the entity trips, in the district and in each school; marks what waits."""
     operation = array_of(frame["operation"])
     removed, came, changed = (is_in(operation, pa.array(each)) for each in (["deactivated"], ["created", "reactivated"], ["updated", "moved"]))
     reasons = []
-    if shrunk and removed.any():
-        reasons.append(HoldReason(name, "", "headers", int(removed.sum()), existing))
+    if doubt and removed.any():
+        reasons.append(HoldReason(name, "", doubt, int(removed.sum()), existing))
         waiting |= removed
     if limits.trips(int(removed.sum()), existing, limits.removed_share):
         rekeyed = int(came.sum()) >= REKEYED_SHARE * int(removed.sum())

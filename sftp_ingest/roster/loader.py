@@ -93,6 +93,8 @@ def load(
         file = _File(sealed.name, table, strict)
         if table.core and not sealed.resent:
             file.find("file_not_resent")
+        if sealed.crossed:
+            file.find("file_crossed")
         if table.pairs:
             pairs[table.name] = _pairs(files.content(delivery.folder, sealed) or b"")
             continue

@@ -198,6 +198,37 @@ def test_a_night_that_removes_many_is_held_and_applied_once_it_is_released(house
     house.command("holds", "release", str(hold["hold"]), code=2)
 
 
+def test_removals_wait_where_two_sessions_sent_different_nights_at_once(house: Home, tmp_path: Path) -> None:
+    house.add("crossed")
+    house.push(write(tmp_path / "whole", small(20)), "crossed")
+    house.wait_for_runs(1, "crossed")
+    one, other = write(tmp_path / "one", without_many(20, 2)), write(tmp_path / "other", without_many(20, 1))
+
+    async def both() -> None:
+        async with (
+            house.connect("crossed") as first,
+            house.connect("crossed") as second,
+            first.start_sftp_client() as sends_one,
+            second.start_sftp_client() as sends_other,
+        ):
+            last, rest = {"enrollments.csv"}, CORE - {"enrollments.csv"}
+            for client, night, names in ((sends_other, other, rest), (sends_one, one, rest), (sends_one, one, last), (sends_other, other, last)):
+                await client.put([str(night / name) for name in sorted(names)])
+
+    asyncio.run(both())
+    run = house.wait_for_runs(2, "crossed")
+    assert run.outcome == "on_hold"
+    assert len(house.events("delivery_crossed")) == 1
+    told = json.loads(house.fetch("reports/latest.json", "crossed"))
+    assert {(each["code"], each["file"]) for each in told["findings"]} >= {("file_crossed", "students.csv"), ("file_crossed", "enrollments.csv")}
+    assert {each["kind"] for each in told["hold"]["reasons"]} == {"crossed"}
+    assert sum(row["role"] == "student" for row in house.records("users", "crossed")) == 20
+
+    house.push(one, "crossed")
+    assert house.wait_for_runs(3, "crossed").outcome == "successful"
+    assert sum(row["role"] == "student" for row in house.records("users", "crossed")) == 18
+
+
 def test_a_discarded_hold_leaves_the_roster_as_it_is(house: Home, tmp_path: Path) -> None:
     house.add("kept")
     house.push(write(tmp_path / "whole", small(60)), "kept")
