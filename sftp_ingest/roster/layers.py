@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,25 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
 from sftp_ingest.roster import afterwards
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, is_in, places_of_keys, side_by_side, spelt_out
+from sftp_ingest.roster.arrow import (
+    TEXT,
+    Encoded,
+    Mask,
+    Places,
+    array_of,
+    encoded,
+    frame_of,
+    in_one_piece,
+    is_in,
+    places_of,
+    places_of_keys,
+    side_by_side,
+    spelt_out,
+)
 
 Positions = npt.NDArray[np.int64]
+
+Answer = TypeVar("Answer", bound=np.generic)
 
 _FEW = 200_000
 """Not more cells than these are looked through by one thread, and left in memory."""
@@ -59,11 +76,11 @@ class Layers:
             return frame_of(_spelt_out(self.base))
         return frame_of(pa.concat_tables([_spelt_out(self.base.filter(pa.array(~self.replaced))), self.later]).combine_chunks())
 
-    def which(self, column: str, told: Callable[[pa.Array], Mask]) -> Mask:
-        """What is told of each cell of the column, where that can be told of one part of them after the other."""
+    def which(self, column: str, told: Callable[[pa.Array], npt.NDArray[Answer]], at_once: int = _FEW) -> npt.NDArray[Answer]:
+        """What is told of each cell of the column, where that can be told of one part of them after the other, each of so many."""
         base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
         texts = base.dictionary if pa.types.is_dictionary(base.type) else base
-        parts = [texts.slice(begin, _FEW) for begin in range(0, len(texts), _FEW)]
+        parts = [texts.slice(begin, at_once) for begin in range(0, len(texts), at_once)]
         found = side_by_side(told, parts, len(texts)) if len(parts) > 1 else [told(texts)]
         if texts is not base:
             found = [np.concatenate(found)[base.indices.to_numpy()]]
@@ -73,7 +90,11 @@ class Layers:
 
     def among(self, column: str, texts: pa.Array) -> Mask:
         """Which cells of the column are among the texts."""
-        return self.which(column, lambda cells: is_in(cells, texts))
+        return self.which(column, lambda cells: is_in(cells, texts), max(_FEW, len(texts)))  # they are made ready to be looked up for each part anew
+
+    def places_among(self, column: str, texts: pa.Array) -> Places:
+        """Where each cell of the column stands among the texts, or -1."""
+        return self.which(column, lambda cells: places_of(cells, texts), max(_FEW, len(texts)))
 
     def take(self, column: str, at: Positions) -> pa.Array:
         """The column's cells at the places."""
@@ -88,6 +109,19 @@ class Layers:
         order = np.empty(len(at), dtype=np.int64)
         order[np.concatenate((np.flatnonzero(below), np.flatnonzero(~below)))] = np.arange(len(at))
         return taken.take(pa.array(order))
+
+    def encoded(self, column: str, at: Mask) -> Encoded:
+        """The column's cells in the masked records, by their distinct texts."""
+        base = in_one_piece(self.base[column])
+        if not pa.types.is_dictionary(base.type) or at[len(base) :].any():
+            return encoded(self.take(column, np.flatnonzero(at)))
+        codes = base.indices.to_numpy()[at[: len(base)]]
+        there = np.zeros(len(base.dictionary), dtype=bool)
+        there[codes] = True
+        found = Encoded(base.dictionary.filter(pa.array(there)), (np.cumsum(there, dtype=np.int32) - 1)[codes])
+        if len(base) > _FEW:
+            self.let_go()
+        return found
 
     def distinct(self, column: str, among: Mask) -> pa.Array:
         """The texts of the column in the masked records, each once."""

@@ -14,8 +14,12 @@ from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import derive
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, encoded, first_ones, groups, is_in, more_than_once, places_of
 from sftp_ingest.roster.layers import Layers, Positions
+from sftp_ingest.roster.records import shaped
 
 _NOWHERE: Positions = np.zeros(0, dtype=np.int64)
+
+_NOBODY = "\0"
+"""In place of a grade, what no cell is."""
 
 _LINKS: Mapping[str, tuple[str, str]] = {"students": ("enrollments", "student_id"), "teachers": ("section_teachers", "teacher_id")}
 """People → their memberships, and the column of these that names them."""
@@ -107,10 +111,11 @@ def _people(wanted: Mapping[str, Wanted], name: str, told_anew: pa.Array, joined
     people, (link, column) = wanted[name], _LINKS[name]
     links = wanted[link]
     beside = pa.concat_arrays([links.staying_with(column, "section_id", told_anew), links.concerned(column)])
-    among = links.staying_with(column, "section_id", joined)
-    several = _has_several_schools(people.held, wanted["sections"].held, switches)
-    found: Mask = people.staying("sis_id", beside) | people.staying("sis_id", among) & several
-    return found
+    among = links.staying("section_id", joined)
+    several = people.stays & _has_several_schools(people.held, wanted["sections"].held, switches)
+    if not several.all():
+        among &= links.held.among(column, people.held.distinct("sis_id", several))
+    return people.staying("sis_id", pa.concat_arrays([beside, links.held.distinct(column, among)]))
 
 
 def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
@@ -133,12 +138,32 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
     held["sections"] = sections.held.rows(ENTITIES["sections"].columns, np.flatnonzero(touched["sections"]))
     for name, (link, column) in _LINKS.items():
         people, links = wanted[name], wanted[link]
-        members = theirs[name] | links.staying("section_id", counted[name])
-        others = people.staying("sis_id", links.held.distinct(column, members)) & ~touched[name]
-        part[name], part[link] = people.frame(_NEEDED[name], touched[name], others), links.frame(_NEEDED[link], members)
+        others = links.staying("section_id", counted[name]) & ~theirs[name]
+        if name == "students":
+            part[name], part[link] = _with_grades_beside(people, touched[name], links, theirs[name], others)
+        else:
+            beside = people.staying("sis_id", links.held.distinct(column, others)) & ~touched[name]
+            part[name], part[link] = people.frame(_NEEDED[name], touched[name], beside), links.frame(_NEEDED[link], theirs[name], others)
         held[name] = people.held.rows(_NEEDED[name], np.flatnonzero(touched[name]))
         held[link] = links.held.rows(ENTITIES[link].columns, _NOWHERE)
     return part, held
+
+
+def _with_grades_beside(students: Wanted, touched: Mask, links: Wanted, theirs: Mask, others: Mask) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Students who are touched and their memberships, and behind them those of all others in their sections, of whom nothing counts but the grade.
+
+    One student stands for all of a grade, in all of their memberships: where one student in a hundred moves, half of a district's sit beside him.
+    """
+    ids, grades = links.held.encoded("student_id", others), students.held.encoded("grade", students.stays)
+    place = students.held.places_among("sis_id", ids.texts)[students.stays]
+    grade_of = np.full(len(ids.texts), len(grades.texts), dtype=np.int32)
+    grade_of[place[place >= 0]] = grades.places[place >= 0]
+    names = pa.array([f"\0{text}" for text in (*grades.texts.to_pylist(), _NOBODY)], pa.string())  # no id has this character
+    cells = {"section_id": links.cells("section_id", theirs, others), "student_id": links.cells("student_id", theirs)}
+    cells["student_id"] = pa.concat_arrays([cells["student_id"], names.take(pa.array(grade_of[ids.places]))])
+    beside = shaped(_NEEDED["students"], {"sis_id": pd.Series(names[:-1], dtype=TEXT), "grade": pd.Series(grades.texts, dtype=TEXT)}, len(grades.texts))
+    people = pd.concat([students.frame(_NEEDED["students"], touched), beside], ignore_index=True)
+    return people, pd.DataFrame({column: pd.array(each, dtype=TEXT) for column, each in cells.items()}, copy=False)
 
 
 def _has_several_schools(people: Layers, sections: Layers, switches: Derivations) -> Mask:
