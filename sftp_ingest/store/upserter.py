@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from sqlalchemy import ColumnElement, Connection, Executable, FromClause, Index, Table, Text, and_, literal, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Connection, Executable, FromClause, Index, Table, Text, and_, literal, literal_column, not_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
@@ -82,17 +82,23 @@ def _change(connection: Connection, district_id: str, run_id: int, entity: Entit
     gone = {"active": False, "deactivated_at": now, "last_changed_run": run_id}
     back = {"active": True, "deactivated_at": None, "last_changed_run": run_id}
 
-    _write(connection, update(live).where(here, operation == "deactivated", live.c.active).values(gone), counts.get("deactivated", 0))
+    _write(connection, counts.get("deactivated", 0), update(live).where(here, operation == "deactivated", live.c.active).values(gone))
     if relocates:
         # Old places are left before new ones are taken, for one student's old place may be another of their moves' new one.
         left = {"section_id": staged.c.from_section_id, "student_id": staged.c.student_id}
         there = and_(mine, *(live.c[name] == _sought(connection, told) for name, told in left.items()))
-        _write(connection, update(live).where(there, operation == "moved", live.c.active).values(gone), counts.get("moved", 0))
-        _write(connection, _taking_places(connection, live, staged, entity, {**fixed, "first_seen_run": run_id, **back}), counts.get("moved", 0))
+        _write(connection, counts.get("moved", 0), update(live).where(there, operation == "moved", live.c.active).values(gone))
+        _write(connection, counts.get("moved", 0), _taking_places(connection, live, staged, entity, {**fixed, "first_seen_run": run_id, **back}))
     kept = ("updated", "reactivated") if relocates else ("updated", "reactivated", "moved")
     values = {**{name: staged.c[name] for name in entity.values}, **back}
-    as_found = live.c.active == (operation != "reactivated")
-    _write(connection, update(live).where(here, operation.in_(kept), as_found).values(values), sum(counts.get(each, 0) for each in kept))
+    kept_rows, statements = and_(here, operation.in_(kept), live.c.active == (operation != "reactivated")), []
+    if linked := [name for name in entity.values if any(name in each.columns for each in live.indexes)]:
+        # SQLite writes the indexes of a column that is named anew, also where its value is as it was.
+        alike = and_(*(live.c[name].is_not_distinct_from(staged.c[name]) for name in linked))
+        statements.append(update(live).where(kept_rows, alike).values({name: value for name, value in values.items() if name not in linked}))
+        kept_rows = and_(kept_rows, not_(alike))
+    statements.append(update(live).where(kept_rows).values(values))
+    _write(connection, sum(counts.get(each, 0) for each in kept), *statements)
     staged.drop(connection)
 
 
@@ -115,8 +121,9 @@ def _taking_places(connection: Connection, live: Table, staged: FromClause, enti
     return statement
 
 
-def _write(connection: Connection, statement: Executable, rows: int) -> None:
-    if rows and connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount != rows:
+def _write(connection: Connection, rows: int, *statements: Executable) -> None:
+    """Together they write to so many rows."""
+    if rows and sum(connection.execute(each, execution_options={"preserve_rowcount": True}).rowcount for each in statements) != rows:
         raise StoreError("the roster changed under the run", transient=True)
 
 
