@@ -36,18 +36,18 @@ def parse(folder: str, warm: str) -> Iterator[None]:
 
 
 def _parsed(folder: Path) -> list[pa.Table]:
-    tables = []
-    for name in FILES:
-        with (folder / f"{name}.csv").open(encoding="utf-8") as file:
-            header = file.readline().strip().split(",")
-        tables.append(
-            pa.csv.read_csv(
-                folder / f"{name}.csv",
-                parse_options=pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
-                convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False),
-            )
-        )
-    return tables
+    return [parsed(folder / f"{name}.csv") for name in FILES]
+
+
+def parsed(path: Path) -> pa.Table:
+    """One file as `parse` reads it."""
+    with path.open(encoding="utf-8") as file:
+        header = file.readline().strip().split(",")
+    return pa.csv.read_csv(
+        path,
+        parse_options=pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
+        convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False),
+    )
 
 
 def copy(url: str, folder: str, keys: str = "", order: str = "") -> Iterator[None]:

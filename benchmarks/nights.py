@@ -72,6 +72,7 @@ def cases(at: Scene, warm: Path) -> list[Case]:
     found = [
         Case("files alone", "floor", "raw read", lambda _: {"": run(OURS_PYTHON, "floors", "raw read", folder=night)}),
         Case("files alone", "floor", "pyarrow parse", lambda _: {"": run(OURS_PYTHON, "floors", "parse", folder=night, warm=str(warm))}, base="parse"),
+        Case("files alone", "floor", "pyarrow parse, then pandera", lambda _: {"": run(OURS_PYTHON, "ours", "arrow pandera", folder=night, warm=str(warm))}),
     ]
     for kind, loader in ((SQLITE, "import"), (POSTGRESQL, "copy")):
         said = ".import" if kind == SQLITE else "COPY"
