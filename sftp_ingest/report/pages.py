@@ -51,7 +51,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Night:
-    """One run in the picture; `cut` is the true total of a bar that is too tall to be drawn, `day` is empty where there is no room for it."""
+    """One run in the picture; `cut` is the true total of a bar that is too tall to be drawn, `day` is blank where it has no room, or stands already."""
 
     run: int
     date: str
@@ -134,9 +134,9 @@ def _picture(entity: str, runs: Sequence[SyncRun], current: int | None) -> Pictu
     totals = [_total(each, entity) for each in runs]
     top = _ceiling(totals)
     slot = (RIGHT - LEFT) / max(len(runs), 12)
-    every = math.ceil(36 / slot)  # a day such as 11-23 needs 36 units
+    days = _labels([f"{_moment(each):%m-%d}" for each in runs], every=math.ceil(36 / slot))  # a day such as 11-23 needs 36 units
     nights = tuple(
-        _night(run, entity, total, top, x=LEFT + place * slot, width=slot, labelled=(len(runs) - 1 - place) % every == 0, current=run.id == current)
+        _night(run, entity, total, top, x=LEFT + place * slot, width=slot, day=days[place], current=run.id == current)
         for place, (run, total) in enumerate(zip(runs, totals, strict=True))
     )
     marked = [
@@ -146,8 +146,20 @@ def _picture(entity: str, runs: Sequence[SyncRun], current: int | None) -> Pictu
     return Picture(entity, description, nights, tuple((BASE - (BASE - TOP) * share / top, share) for share in sorted({0, top // 2, top})))
 
 
-def _night(run: SyncRun, entity: str, total: int, top: int, *, x: float, width: float, labelled: bool, current: bool) -> Night:
-    moment = (run.finished_at or run.created_at).astimezone(UTC)
+def _labels(days: Sequence[str], every: int) -> list[str]:
+    """What stands below each bar: the day at every so many bars from the last one on, each day once."""
+    labels = [""] * len(days)
+    for place in range(len(days) - 1, -1, -every):
+        if days[place] not in labels:
+            labels[place] = days[place]
+    return labels
+
+
+def _moment(run: SyncRun) -> datetime:
+    return (run.finished_at or run.created_at).astimezone(UTC)
+
+
+def _night(run: SyncRun, entity: str, total: int, top: int, *, x: float, width: float, day: str, current: bool) -> Night:
     counts = run.counts.get(entity, Counts())
     scale = (BASE - TOP) / max(top, total)  # a bar that is too tall keeps its proportions and is marked as cut
     segments, y = [], float(BASE)
@@ -158,8 +170,8 @@ def _night(run: SyncRun, entity: str, total: int, top: int, *, x: float, width: 
             segments.append(Segment(operation, round(y, 2), round(height, 2)))
     return Night(
         run=run.id,
-        date=f"{moment:%Y-%m-%d}",
-        day=f"{moment:%m-%d}" if labelled else "",
+        date=f"{_moment(run):%Y-%m-%d}",
+        day=day,
         x=round(x, 2),
         width=round(width, 2),
         outcome=run.outcome or "failed",

@@ -481,6 +481,14 @@ def test_a_first_night_is_cut_instead_of_flattening_all_others() -> None:
     assert picture.ticks[-1][1] == 20
 
 
+def test_the_picture_tells_each_day_once_below_its_last_run() -> None:
+    seven = (run_of(number, "successful", students=Counts(created=number)) for number in range(1, 8))
+    runs = [replace(each, finished_at=NIGHT + timedelta(hours=7 * each.id)) for each in seven]
+    (picture,) = pages.pictures(report_of(run=runs[-1], history=runs))
+    assert [night.date[5:] for night in picture.nights] == [*3 * ["11-23"], *3 * ["11-24"], "11-25"]
+    assert [night.day for night in picture.nights] == ["", "", "11-23", "", "", "11-24", "11-25"]
+
+
 def test_the_picture_shows_thirty_nights_at_most_and_none_before_the_second() -> None:
     many = [run_of(each, "successful", students=Counts(created=1)) for each in range(100, 160)]
     assert len(pages.pictures(report_of(run=run_of(160), history=many))[0].nights) == 30
