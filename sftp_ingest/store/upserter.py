@@ -194,7 +194,12 @@ def _stamped(rows: pa.Table, stamps: Mapping[str, object]) -> pa.Table:
     return rows
 
 
-def _absent(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+def _says_something(cells: pa.ChunkedArray) -> bool:
+    """Whether any cell is more than empty text."""
+    return bool(not pa.types.is_string(cells.type) or pc.any(pc.not_equal(cells, "")).as_py())
+
+
+def _absent(cells: pa.Array) -> pa.Array:
     """The cells with null for empty text, which in a frame says that there is no value, as NULL does in a table."""
     if not pa.types.is_string(cells.type):
         return cells
@@ -205,17 +210,18 @@ def _absent(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 def _load(connection: Connection, table: str, rows: pa.Table) -> None:
     """Writes all rows, through the driver itself."""
     driver: Any = connection.connection.driver_connection
-    told = {name: cells for name in rows.column_names if (cells := _absent(rows[name])).null_count < len(cells)}  # of 42 columns of a student, two thirds
+    told = [name for name in rows.column_names if _says_something(rows[name])]  # of 42 columns of a student, two thirds
     names = ", ".join(f'"{name}"' for name in told)
+    batches = (pa.record_batch([_absent(cells) for cells in batch.columns], told) for batch in rows.select(told).to_batches(_ROWS))
     if connection.dialect.name == "postgresql":
         plain = pa.csv.WriteOptions(include_header=False)  # a null is nothing at all, which to COPY is NULL
-        for batch in pa.table(told).to_batches(_ROWS):  # each with a statement of its own: the server looks at references, and forgets them, at the end of it
+        for batch in batches:  # each with a statement of its own: the server looks at references, and forgets them, at the end of it
             sink = pa.BufferOutputStream()
             pa.csv.write_csv(batch, sink, plain)
             with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv)') as copy:
                 copy.write(memoryview(sink.getvalue()))
     else:
         statement = f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(told))})'
-        for batch in pa.table(told).to_batches(_ROWS):
+        for batch in batches:
             columns = (column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns)
             driver.executemany(statement, zip(*columns, strict=True))
