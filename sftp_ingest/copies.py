@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
@@ -80,9 +81,7 @@ def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None, let
 
 def write(path: Path, copy: Copy) -> None:
     """Keeps the copy in place of the one before, all of it in one file. Raises OSError where the disk says no; then none is kept."""
-    tables = {name: _encoded(rosters.table_of(copy.roster.entities[name], (*ENTITIES[name].columns, "active"))) for name in _COPIED}
-    _keep(path, path, {"token": copy.token, "read_at": copy.read_at.isoformat()}, tables)
-    path.with_suffix(_LATER).unlink(missing_ok=True)
+    _write(path, copy.token, copy.read_at, lambda name: copy.roster.entities[name])
 
 
 def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
@@ -92,9 +91,9 @@ def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
         if sum(len(each.later) for each in after.values()) <= _MOST_LATER * sum(len(each.base) for each in after.values()):
             tables = {name: after[name].later for name in _COPIED}
             tables |= {f"{name} {_PLACES}": pa.table({_PLACES: np.flatnonzero(after[name].replaced)}) for name in _COPIED}
-            _keep(path, path.with_suffix(_LATER), {"token": token, "base": copy.base}, tables)
+            _keep(path, path.with_suffix(_LATER), {"token": token, "base": copy.base}, tuple(tables), lambda name: tables[name])
             return
-    write(path, Copy(afterwards.roster(copy.roster, change_set), copy.read_at, token))
+    _write(path, token, copy.read_at, lambda name: afterwards.one(name, copy.roster.entities[name], change_set))
 
 
 def remove(path: Path) -> int:
@@ -108,6 +107,14 @@ def remove(path: Path) -> int:
 
 
 # ---------------------------------------------------------------- tables in a file
+
+
+def _write(path: Path, token: str, read_at: datetime, entity: Callable[[str], pd.DataFrame]) -> None:
+    def table(name: str) -> pa.Table:
+        return _encoded(rosters.table_of(entity(name), (*ENTITIES[name].columns, "active")))
+
+    _keep(path, path, {"token": token, "read_at": read_at.isoformat()}, _COPIED, table)
+    path.with_suffix(_LATER).unlink(missing_ok=True)
 
 
 def _encoded(table: pa.Table) -> pa.Table:
@@ -128,17 +135,18 @@ def _schema(table: pa.Table) -> pa.Schema:
     return pa.schema([(each.name, each.type.value_type if pa.types.is_dictionary(each.type) else each.type) for each in table.schema])
 
 
-def _keep(copy: Path, path: Path, told: Mapping[str, str], tables: Mapping[str, pa.Table]) -> None:
-    """Writes tables to one file of the copy, all at once; where the disk says no, nothing of the copy is kept."""
+def _keep(copy: Path, path: Path, told: Mapping[str, str], names: Sequence[str], table: Callable[[str], pa.Table]) -> None:
+    """Writes tables to one file of the copy, each made when it is its turn; they appear at once. Where the disk says no, nothing of the copy is kept."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(_PART)
-    heading = {_TOLD: json.dumps({"told": {**told, "boot": _boot()}, "tables": list(tables)})}
+    heading = {_TOLD: json.dumps({"told": {**told, "boot": _boot()}, "tables": names})}
     try:
         with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as sink:
-            for table in tables.values():
-                table = table.replace_schema_metadata(heading)
-                with pa.ipc.new_stream(sink, table.schema) as stream:
-                    stream.write_table(table.combine_chunks())
+            for name in names:
+                made = table(name).replace_schema_metadata(heading).combine_chunks()
+                with pa.ipc.new_stream(sink, made.schema) as stream:
+                    stream.write_table(made)
+                del made  # before the next one is
         part.replace(path)
     except OSError:
         remove(copy)

@@ -13,12 +13,13 @@ from sftp_ingest.roster.arrow import TEXT, array_of, is_in, places_of_keys
 
 def roster(now: Roster, change_set: ChangeSet) -> Roster:
     """`now` with all changes of the set; entities without any are the very same frames. Rows keep their places, new ones follow."""
-    entities = dict(now.entities)
-    for name, held in now.entities.items():
-        changes = change_set.changes.get(name)
-        if changes is not None and len(changes):
-            entities[name] = entity(ENTITIES[name], held, changes)
-    return Roster(entities)
+    return Roster({name: one(name, held, change_set) for name, held in now.entities.items()})
+
+
+def one(name: str, held: pd.DataFrame, change_set: ChangeSet) -> pd.DataFrame:
+    """The same for the records held of one entity."""
+    changes = change_set.changes.get(name)
+    return held if changes is None or changes.empty else entity(ENTITIES[name], held, changes)
 
 
 def entity(kind: Entity, held: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
