@@ -95,11 +95,11 @@ def take_turns(cases: Sequence[Case], size: str, rounds: int, progress: Callable
                 if case.kind != "peer":
                     raise
                 told[""] = Row(case, "", out_of_memory=True)
-                progress(f"round {number + 1}  {case.group:24}{case.name:40}out of memory")
+                progress(f"round {number + 1}  {case.group:38}{case.name:40}out of memory")
                 continue
             for night, figure in figures.items():
                 told.setdefault(night, Row(case, night)).figures.append(figure)
-                progress(f"round {number + 1}  {case.group:24}{case.name:40}{night:12}{figure.seconds:8.2f} s")
+                progress(f"round {number + 1}  {case.group:38}{case.name:40}{night:12}{figure.seconds:8.2f} s")
     for case in cases:
         if not rows[case.group, case.name]:
             rows[case.group, case.name][""] = Row(case, "")

@@ -169,9 +169,12 @@ def _log_ins(site: Site) -> list[subprocess.Popen[bytes]]:
 
 
 def _beside_a_run(at: Scene, site: Site, size: int, work: Callable[[Site], list[subprocess.Popen[bytes]]], number: int) -> Mapping[str, Figure]:
-    shutil.rmtree(at.home / "data" / "deliveries" / "other", ignore_errors=True)
+    """The run begins with copying the night, which no run of the daemon does, and is waited for until it has done so."""
+    sealed = at.home / "data" / "deliveries" / "other"
+    shutil.rmtree(sealed, ignore_errors=True)
     run = subprocess.Popen(["nice", "-n", str(POLITENESS), OURS_PYTHON, "-m", "sftp_ingest", "sync", "other", str(at.night)], cwd=at.home, stdout=-3, stderr=-3)
-    time.sleep(3)
+    while run.poll() is None and not list(sealed.glob("[!.]*/delivery.json")):
+        time.sleep(0.1)
     if run.poll() is not None:
         raise SystemExit("the run was over before the upload began: choose a larger size")
     figures = _turn(site, size, work, number)
