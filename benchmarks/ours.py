@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.contender import Told, be_one
+from benchmarks.contender import FILES, Told, be_one
 
 if TYPE_CHECKING:  # a contender imports what it needs before its clock begins, and no other
     from pandas import DataFrame
@@ -139,7 +139,7 @@ def _pandera(folder: str, warm: str, read: Callable[[Path], DataFrame], text: ob
     def once(night: str) -> int:
         ids: dict[str, set[str]] = {}
         failures = 0
-        for name in ("schools", "teachers", "staff", "students", "sections", "enrollments"):
+        for name in FILES:
             table = rules.tables[name]
             frame = read(Path(night) / f"{name}.csv")
             columns = {}

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
@@ -79,13 +78,11 @@ def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None, let
     return Layers(base, rosters.schema_of(base.column_names).empty_table() if later is None else later, replaced, let_go)
 
 
-def write(path: Path, copy: Copy) -> None:
-    """Keeps the copy in place of the one before, all of it in one file. Raises OSError where the disk says no; then none is kept."""
-    _write(path, copy.token, copy.read_at, lambda name: copy.roster.entities[name])
-
-
 def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
-    """Keeps the copy as it is once the changes are applied; the roster then has this token. Raises OSError as `write` does."""
+    """Keeps the copy as it is once the changes are applied; the roster then has this token.
+
+    Where many records changed, or no file keeps the copy yet, all of it is written. Raises OSError where the disk says no; then none is kept.
+    """
     if copy.base:
         after = layers.after(layers.of(copy.roster), change_set)
         if sum(len(each.later) for each in after.values()) <= _MOST_LATER * sum(len(each.base) for each in after.values()):
@@ -93,7 +90,13 @@ def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
             tables |= {f"{name} {_PLACES}": pa.table({_PLACES: np.flatnonzero(after[name].replaced)}) for name in _COPIED}
             _keep(path, path.with_suffix(_LATER), {"token": token, "base": copy.base}, tuple(tables), lambda name: tables[name])
             return
-    _write(path, token, copy.read_at, lambda name: afterwards.one(name, copy.roster.entities[name], change_set))
+
+    def whole(name: str) -> pa.Table:
+        records = afterwards.one(name, copy.roster.entities[name], change_set)
+        return _encoded(rosters.table_of(records, (*ENTITIES[name].columns, "active")))
+
+    _keep(path, path, {"token": token, "read_at": copy.read_at.isoformat()}, _COPIED, whole)
+    path.with_suffix(_LATER).unlink(missing_ok=True)
 
 
 def remove(path: Path) -> int:
@@ -107,14 +110,6 @@ def remove(path: Path) -> int:
 
 
 # ---------------------------------------------------------------- tables in a file
-
-
-def _write(path: Path, token: str, read_at: datetime, entity: Callable[[str], pd.DataFrame]) -> None:
-    def table(name: str) -> pa.Table:
-        return _encoded(rosters.table_of(entity(name), (*ENTITIES[name].columns, "active")))
-
-    _keep(path, path, {"token": token, "read_at": read_at.isoformat()}, _COPIED, table)
-    path.with_suffix(_LATER).unlink(missing_ok=True)
 
 
 def _encoded(table: pa.Table) -> pa.Table:

@@ -7,17 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
+from sftp_ingest.model import ENTITIES, ChangeSet, Entity
 from sftp_ingest.roster.arrow import TEXT, array_of, is_in, places_of_keys
 
 
-def roster(now: Roster, change_set: ChangeSet) -> Roster:
-    """`now` with all changes of the set; entities without any are the very same frames. Rows keep their places, new ones follow."""
-    return Roster({name: one(name, held, change_set) for name, held in now.entities.items()})
-
-
 def one(name: str, held: pd.DataFrame, change_set: ChangeSet) -> pd.DataFrame:
-    """The same for the records held of one entity."""
+    """The records held of one entity with all changes of the set; without any the very same frame. Rows keep their places, new ones follow."""
     changes = change_set.changes.get(name)
     return held if changes is None or changes.empty else entity(ENTITIES[name], held, changes)
 

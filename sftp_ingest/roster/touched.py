@@ -111,10 +111,8 @@ def _people(wanted: Mapping[str, Wanted], name: str, told_anew: pa.Array, joined
     people, (link, column) = wanted[name], _LINKS[name]
     links = wanted[link]
     beside = pa.concat_arrays([links.staying_with(column, "section_id", told_anew), links.concerned(column)])
-    among = links.staying("section_id", joined)
     several = people.stays & _has_several_schools(people.held, wanted["sections"].held, switches)
-    if not several.all():
-        among &= links.held.among(column, people.held.distinct("sis_id", several))
+    among = links.staying("section_id", joined) & links.held.among(column, people.held.distinct("sis_id", several))
     return people.staying("sis_id", pa.concat_arrays([beside, links.held.distinct(column, among)]))
 
 

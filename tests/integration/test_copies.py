@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from sftp_ingest import copies, erasure, repeat
 from sftp_ingest.config import Settings
-from sftp_ingest.model import Limits
+from sftp_ingest.model import ChangeSet, Limits
 from sftp_ingest.store import database, ledger, rosters, states
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import Files, csv_of, enrollment, small, student
@@ -173,7 +173,8 @@ def test_once_a_week_the_tables_are_read_whatever_is_known(house: House, reading
         with database.reading(house.engine) as connection:
             kept = copies.read(house.config.copy_of("acme"), states.of(connection, "acme").token)
         assert kept is not None
-        copies.write(house.config.copy_of("acme"), replace(kept, read_at=datetime.now(UTC) - age))
+        older = replace(kept, read_at=datetime.now(UTC) - age, base="")
+        copies.follow(house.config.copy_of("acme"), older, ChangeSet({}, {}, {}, {}), kept.token)
         assert was_read(house, readings, later(number), number) is read
 
 

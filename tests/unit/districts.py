@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from sftp_ingest.config import Settings
-from sftp_ingest.model import ENTITIES, DeliveredFile, Delivery, FileShape, Limits, Roster
+from sftp_ingest.model import ENTITIES, ChangeSet, DeliveredFile, Delivery, FileShape, Limits, Roster
+from sftp_ingest.roster import afterwards
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.excerpt import Known
 from sftp_ingest.sync import Plan, empty_roster, plan
@@ -143,6 +144,11 @@ def planned(
 def _attendance_between(now: Roster, first: str, last: str) -> pd.DataFrame:
     held = now.entities["attendance"]
     return held[held["date"].between(first, last).to_numpy(dtype=bool)].reset_index(drop=True)
+
+
+def changed(now: Roster, change_set: ChangeSet) -> Roster:
+    """The roster after the change set, as the product itself keeps it."""
+    return Roster({name: afterwards.one(name, held, change_set) for name, held in now.entities.items()})
 
 
 def applied(now: Roster, made: Plan) -> Roster:

@@ -12,11 +12,11 @@ import pyarrow as pa
 from hypothesis import given, settings
 
 from sftp_ingest.model import ENTITIES, Entity, Roster
-from sftp_ingest.roster import afterwards, layers
+from sftp_ingest.roster import layers
 from sftp_ingest.roster.arrow import array_of, places_of_keys
 from sftp_ingest.roster.layers import Layers
 from sftp_ingest.sync import empty_roster
-from tests.unit.districts import Files, applied, planned, small
+from tests.unit.districts import Files, applied, changed, planned, small
 from tests.unit.test_laws import QUICK, districts
 
 KEYS = st.lists(st.tuples(st.text("ab:1", max_size=3), st.text("ab:1", max_size=3)), unique=True, max_size=120)
@@ -36,7 +36,7 @@ def test_night_for_night_the_roster_is_what_was_applied(nights: list[Files]) -> 
         with TemporaryDirectory() as folder:
             made = planned(Path(folder), files, plain)
         assert made.flowing is not None
-        plain, quick = applied(plain, made), afterwards.roster(quick, made.flowing)
+        plain, quick = applied(plain, made), changed(quick, made.flowing)
         lying = layers.after(lying, made.flowing)
         assert everything(quick) == everything(layers.roster(lying)) == everything(plain)
         for name, each in lying.items():
@@ -71,12 +71,12 @@ def looked_up_as_in_one_frame(lying: Layers, entity: Entity) -> None:
 def test_entities_without_a_change_are_the_very_same_frames(tmp_path: Path) -> None:
     first = planned(tmp_path / "first", small())
     assert first.flowing is not None
-    now = afterwards.roster(empty_roster(), first.flowing)
+    now = changed(empty_roster(), first.flowing)
     files = small()
     files["students"][0]["Last_name"] = "Other"
     second = planned(tmp_path / "second", files, now)
     assert second.flowing is not None
-    after = afterwards.roster(now, second.flowing)
+    after = changed(now, second.flowing)
     assert [name for name in now.entities if after.entities[name] is not now.entities[name]] == ["students"]
 
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import Derivations, Limits, Roster
-from sftp_ingest.roster import afterwards, layers
+from sftp_ingest.roster import layers
 from sftp_ingest.roster.excerpt import Known
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import TOLERANT, Files, csv_of, enrollment, planned, ruled, section, small, student, written, zipped
+from tests.unit.districts import TOLERANT, Files, changed, csv_of, enrollment, planned, ruled, section, small, student, written, zipped
 
 SECTIONS = ("s1", "s2", "s3", "s4")
 CELLS = (
@@ -190,7 +190,7 @@ def known_of(folder: Path, raw: Mapping[str, bytes | None], made: Plan) -> Known
 
 def after(now: Roster, made: Plan) -> Roster:
     assert made.flowing is not None
-    return afterwards.roster(now, made.flowing)
+    return changed(now, made.flowing)
 
 
 def told(made: Plan) -> dict[str, object]:
