@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +26,11 @@ _ROWS = 50_000
 
 _FORMER = "former_school_id"
 """In the entry of an enrollment that moved: the school under which the student had once left the section that he is in now, where it was another."""
+
+_ENTRY = ("entity", "key", "operation", "before", "after")
+
+_SPECIAL = r'["\\\x00-\x1f]'
+"""What JSON spells in another way within text."""
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -137,26 +142,26 @@ def record_changes(connection: Connection, district_id: str, run_id: int, change
     """
     if baseline:
         counts = {name: len(frame) for name, frame in change_set.changes.items()}
-        entries = iter([("all", "{}", "baseline", "", _json(counts))])
+        told: Iterable[pa.Table] = [pa.table([["all"], ["{}"], ["baseline"], [""], [_json(counts)]], _ENTRY)]
     else:
-        entries = _entries(change_set)
-    names = ("entity", "key", "operation", "before", "after")
-    sequence = 0
-    while block := list(islice(entries, _ROWS)):
-        rows = pa.table([pa.array(column, pa.string()) for column in zip(*block, strict=True)], names=names)
-        numbers = pa.array(range(sequence + 1, sequence + 1 + len(block)), pa.int64())
-        sequence += len(block)
-        _load(connection, "changes", _stamped(rows.append_column("sequence", numbers), {"run_id": run_id, "district_id": district_id}))
+        told = _entries(change_set)
+    written = 0
+    for entries in told:
+        numbers = np.arange(written + 1, written + 1 + len(entries))
+        written += len(entries)
+        _load(connection, "changes", _stamped(entries.append_column("sequence", pa.array(numbers)), {"run_id": run_id, "district_id": district_id}))
 
 
-def _entries(change_set: ChangeSet) -> Iterator[tuple[str, str, str, str, str]]:
+def _entries(change_set: ChangeSet) -> Iterator[pa.Table]:
     for entity in ENTITIES.values():
         changes = change_set.changes.get(entity.name)
-        if changes is not None and not changes.empty:
-            yield from _entries_of(entity, changes.reset_index(drop=True), change_set.before[entity.name].reset_index(drop=True))
+        if changes is not None:
+            frames = (changes, change_set.before[entity.name])
+            for first in range(0, len(changes), _ROWS):
+                yield _entries_of(entity, *(each.iloc[first : first + _ROWS].reset_index(drop=True) for each in frames))
 
 
-def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> Iterator[tuple[str, str, str, str, str]]:
+def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> pa.Table:
     compared = entity.values
     if "from_section_id" in changes.columns:  # of who moved, the place is what differs, though it is part of the key
         compared = ("section_id", *entity.values, _FORMER)
@@ -169,19 +174,48 @@ def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> 
             **{_FORMER: before["school_id"].where(left_once, blank)},
         )
         changes = changes.assign(**{_FORMER: blank})
-    rows = zip(_rows(changes, ("operation",)), _rows(changes, entity.key), _rows(before, compared), _rows(changes, compared), strict=True)
-    for (operation,), key, held, wanted in rows:
-        differing = [(name, old, new) for name, old, new in zip(compared, held, wanted, strict=True) if old != new]
-        was: dict[str, object] = {name: old for name, old, _ in differing}
-        becomes: dict[str, object] = {name: new for name, _, new in differing if name != _FORMER}
-        if operation in ("deactivated", "reactivated"):
-            was["active"], becomes["active"] = operation == "deactivated", operation == "reactivated"
-        named = dict(zip(entity.key, key, strict=True))
-        yield entity.name, _json(named), operation, "" if operation == "created" else _json(was), _json(becomes)
+    held, wanted, told = _in_one_piece(before, compared), _in_one_piece(changes, compared), _in_one_piece(changes, (*entity.key, "operation"))
+    operation = told["operation"]
+    was, becomes = {}, {}
+    for name in compared:
+        differs = pc.not_equal(held[name], wanted[name])
+        if pc.any(differs).as_py():
+            was[name] = _pairs(name, _quoted(held[name]), differs)
+            becomes[name] = _pairs(name, _quoted(wanted[name]), differs)
+    becomes.pop(_FORMER, None)
+    left, came_back = (pc.equal(operation, each) for each in ("deactivated", "reactivated"))
+    either = pc.or_(left, came_back)
+    if pc.any(either).as_py():
+        was["active"] = _pairs("active", pc.if_else(left, "true", "false"), either)
+        becomes["active"] = _pairs("active", pc.if_else(left, "false", "true"), either)
+    everywhere = pa.repeat(True, len(changes))
+    key = _objects([_pairs(name, _quoted(told[name]), everywhere) for name in entity.key], len(changes))
+    was_there = pc.if_else(pc.equal(operation, "created"), "", _objects(was.values(), len(changes)))
+    return pa.table([pa.repeat(entity.name, len(changes)), key, operation, was_there, _objects(becomes.values(), len(changes))], _ENTRY)
 
 
-def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    return zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in rosters.table_of(frame, columns).columns), strict=True)
+def _in_one_piece(frame: pd.DataFrame, columns: Sequence[str]) -> pa.RecordBatch:
+    return rosters.table_of(frame, columns).combine_chunks().to_batches()[0]
+
+
+def _quoted(cells: pa.Array) -> pa.Array:
+    """The cells as JSON spells text."""
+    special = pc.match_substring_regex(cells, _SPECIAL)
+    if pc.any(special).as_py():
+        spelled = (_json(cell)[1:-1] for cell in cells.filter(special).to_pylist())
+        cells = pc.replace_with_mask(cells, special, pa.array(spelled, pa.string()))
+    return pc.binary_join_element_wise('"', cells, '"', "")
+
+
+def _pairs(name: str, values: pa.Array, told: pa.Array) -> pa.Array:
+    """A pair of a JSON object in each row that tells it, and null in the others."""
+    return pc.if_else(told, pc.binary_join_element_wise(f'"{name}":', values, ""), pa.scalar(None, pa.string()))
+
+
+def _objects(pairs: Iterable[pa.Array], rows: int) -> pa.Array:
+    """A JSON object a row, of the pairs that it tells."""
+    inside = pc.binary_join_element_wise(pa.repeat("", rows), *pairs, ",", null_handling="skip")  # a row of nothing but nulls it would leave out
+    return pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(inside, 1), "}", "")
 
 
 # ---------------------------------------------------------------- many rows at once
