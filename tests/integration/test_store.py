@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -277,6 +278,25 @@ def test_the_planner_knows_of_many_new_rows_beside_others(bulky: Engine) -> None
         apply(bulky, change_set(schools=[SCHOOL], students=[ADA]), district)
         with database.reading(bulky) as connection:
             assert connection.scalar(text("SELECT reltuples FROM pg_class WHERE relname = 'users'")) == known
+
+
+def test_a_student_who_changes_stays_on_the_page_and_no_index_is_written(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite's rows lie within their key")
+    add(engine, "acme")
+    apply(engine, change_set(students=[{"operation": "created", "sis_id": f"{number:04}", "last_name": "Lovelace"} for number in range(500)]))
+    apply(engine, change_set(students=[{"operation": "updated", "sis_id": f"{number:04}", "last_name": "Byron"} for number in range(0, 500, 25)]))
+    deadline = time.monotonic() + 10
+    while (changed := _changed_users(engine)) != (20, 20) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the server counts some time after the transaction
+    assert changed == (20, 20)
+
+
+def _changed_users(engine: Engine) -> tuple[int, int]:
+    """How many rows of users were changed, and how many of these without a word to an index."""
+    with database.reading(engine) as connection:
+        row = connection.execute(text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'users'")).one()
+    return row.n_tup_upd, row.n_tup_hot_upd
 
 
 def test_a_schema_is_upgraded_once_and_then_left_alone(engine: Engine) -> None:
