@@ -78,8 +78,8 @@ def _layers(base: pa.Table, later: pa.Table | None, places: pa.Table | None, let
     return Layers(base, rosters.schema_of(base.column_names).empty_table() if later is None else later, replaced, let_go)
 
 
-def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
-    """Keeps the copy as it is once the changes are applied; the roster then has this token.
+def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> Callable[[], None]:
+    """Writes the copy as it is once the changes are applied; the roster then has this token. What comes back puts it in the place of the one before.
 
     Where many records changed, or no file keeps the copy yet, all of it is written. Raises OSError where the disk says no; then none is kept.
     """
@@ -88,15 +88,20 @@ def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> None:
         if sum(len(each.later) for each in after.values()) <= _MOST_LATER * sum(len(each.base) for each in after.values()):
             tables = {name: after[name].later for name in _COPIED}
             tables |= {f"{name} {_PLACES}": pa.table({_PLACES: np.flatnonzero(after[name].replaced)}) for name in _COPIED}
-            _keep(path, path.with_suffix(_LATER), {"token": token, "base": copy.base}, tuple(tables), lambda name: tables[name])
-            return
+            part = _written(path, {"token": token, "base": copy.base}, tuple(tables), lambda name: tables[name])
+            return partial(os.replace, part, path.with_suffix(_LATER))
 
     def whole(name: str) -> pa.Table:
         records = afterwards.one(name, copy.roster.entities[name], change_set)
         return _encoded(rosters.table_of(records, (*ENTITIES[name].columns, "active")))
 
-    _keep(path, path, {"token": token, "read_at": copy.read_at.isoformat()}, _COPIED, whole)
-    path.with_suffix(_LATER).unlink(missing_ok=True)
+    part = _written(path, {"token": token, "read_at": copy.read_at.isoformat()}, _COPIED, whole)
+
+    def put() -> None:
+        part.replace(path)
+        path.with_suffix(_LATER).unlink(missing_ok=True)
+
+    return put
 
 
 def remove(path: Path) -> int:
@@ -130,10 +135,10 @@ def _schema(table: pa.Table) -> pa.Schema:
     return pa.schema([(each.name, each.type.value_type if pa.types.is_dictionary(each.type) else each.type) for each in table.schema])
 
 
-def _keep(copy: Path, path: Path, told: Mapping[str, str], names: Sequence[str], table: Callable[[str], pa.Table]) -> None:
-    """Writes tables to one file of the copy, each made when it is its turn; they appear at once. Where the disk says no, nothing of the copy is kept."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_suffix(_PART)
+def _written(copy: Path, told: Mapping[str, str], names: Sequence[str], table: Callable[[str], pa.Table]) -> Path:
+    """A file with these tables, each made when it is its turn. Where the disk says no, nothing of the copy is kept."""
+    part = copy.with_suffix(_PART)
+    part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     heading = {_TOLD: json.dumps({"told": {**told, "boot": _boot()}, "tables": names})}
     try:
         with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as sink:
@@ -142,10 +147,10 @@ def _keep(copy: Path, path: Path, told: Mapping[str, str], names: Sequence[str],
                 with pa.ipc.new_stream(sink, made.schema) as stream:
                     stream.write_table(made)
                 del made  # before the next one is
-        part.replace(path)
     except OSError:
         remove(copy)
         raise
+    return part
 
 
 def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table], Callable[[], None]]:

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -275,10 +275,9 @@ def sync(
         if planned.flowing is None or planned.flowing.size < bulk.MANY:  # else the database is busy for longer than details take
             with stages.stage("details"):
                 kept()
-        _apply(engine, run, planned, after, stages, kept, baseline=applied is None)
-    if copy is not None and planned.flowing is not None and token != held.token:
-        with stages.stage("copy"):
-            _copy(run, held, planned.flowing, token, copy)
+        copied = nullcontext() if copy is None or planned.flowing is None or token == held.token else _copied(run, held, planned.flowing, token, copy)
+        with copied:
+            _apply(engine, run, planned, after, stages, kept, baseline=applied is None)
     _log(run, planned.outcome, planned.findings, stages)
     return planned.outcome
 
@@ -305,10 +304,24 @@ def _known(engine: Engine, run: SyncRun, delivery: Delivery, settings: Settings,
     return Known(applied.delivery, applied.shapes)
 
 
-def _copy(run: SyncRun, held: Copy, applied: ChangeSet, token: str, path: Path) -> None:
-    """Keep a copy of the roster for the next run, which without one does the same in more time."""
+@contextmanager
+def _copied(run: SyncRun, held: Copy, applied: ChangeSet, token: str, path: Path) -> Iterator[None]:
+    """Inside, where the changes are applied, a copy of the roster is written for the next run, which without one does the same in more time.
+
+    A run that is tried once more writes it afterwards: it may have been the copy that the database's disk had no room for.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        writing = beside.submit(copies.follow, path, held, applied, token) if run.attempts <= 1 else None
+        try:
+            yield
+        except BaseException:  # the next run reads the tables
+            if writing is not None:
+                writing.exception()
+            copies.remove(path)
+            raise
     try:
-        copies.follow(path, held, applied, token)
+        put = copies.follow(path, held, applied, token) if writing is None else writing.result()
+        put()
     except OSError as fault:
         log.warning("copy_not_kept", run=run.id, district=run.district, error=fault.strerror)
 

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from sftp_ingest import copies, erasure, repeat
 from sftp_ingest.config import Settings
+from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ChangeSet, Limits
 from sftp_ingest.store import database, ledger, rosters, states
 from tests.integration.house import NIGHT, NOW, House
@@ -174,7 +175,7 @@ def test_once_a_week_the_tables_are_read_whatever_is_known(house: House, reading
             kept = copies.read(house.config.copy_of("acme"), states.of(connection, "acme").token)
         assert kept is not None
         older = replace(kept, read_at=datetime.now(UTC) - age, base="")
-        copies.follow(house.config.copy_of("acme"), older, ChangeSet({}, {}, {}, {}), kept.token)
+        copies.follow(house.config.copy_of("acme"), older, ChangeSet({}, {}, {}, {}), kept.token)()
         assert was_read(house, readings, later(number), number) is read
 
 
@@ -186,6 +187,18 @@ def test_a_run_that_is_tried_once_more_reads_the_tables(house: House, readings: 
     readings.clear()
     assert house.run(run) == "successful"
     assert readings == ["acme"]
+
+
+def test_a_night_that_the_database_refuses_leaves_no_copy(house: House, readings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise StoreError("the disk of the database is full (SQLITE_FULL)", transient=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sftp_ingest.sync.upserter.record_changes", refuse)
+        assert house.night(later(1), NOW + NIGHT)[2] is None
+    assert not list(house.config.copy_of("acme").parent.iterdir())
+    assert was_read(house, readings, later(2), 2)
+    assert not was_read(house, readings, later(3), 3)
 
 
 def test_a_disk_that_does_not_take_the_copy_stops_no_night(house: House, readings: list[str]) -> None:
