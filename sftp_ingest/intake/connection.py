@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import asyncssh
 from asyncssh.channel import SSHChannel
-from asyncssh.constants import MSG_IGNORE
+from asyncssh.constants import FXP_INIT, MSG_IGNORE
 from asyncssh.packet import SSHPacketLogger
-from asyncssh.stream import SSHServerStreamSession
+from asyncssh.sftp import run_sftp_server
+from asyncssh.stream import SSHReader, SSHServerStreamSession, SSHWriter
 
 from sftp_ingest.intake import greeting
 
@@ -44,6 +45,8 @@ SIGNATURES = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+KEY_TRIES = 20
+"""So many keys may a client offer on one connection; of those in its agent any may be the right one."""
 SFTP_VERSION = 3
 CHANNELS = 10
 """How many channels a client may have open on one connection, as OpenSSH's MaxSessions."""
@@ -55,7 +58,15 @@ UNSENT_BYTES = 1 << 20
 WINDOW_BYTES = 2 << 20
 PACKET_BYTES = 32 << 10
 
-HomeOf = Callable[[SSHChannel[bytes]], asyncssh.SFTPServer]
+
+class Place(asyncssh.SFTPServer):
+    """What a client sees."""
+
+    def leave(self) -> None:
+        """Gives up whatever is still open: nobody speaks here any more, however that came about."""
+
+
+HomeOf = Callable[[SSHChannel[bytes]], Place]
 
 
 class Connection(asyncssh.SSHServerConnection):
@@ -75,6 +86,7 @@ class Connection(asyncssh.SSHServerConnection):
         self.guest = guest
         self.peer = peer
         self.host_key_algorithm = ""
+        self._refused = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Someone is at the door."""
@@ -127,8 +139,14 @@ class Connection(asyncssh.SSHServerConnection):
             super().send_packet(pkttype, *args, handler=handler)
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """As asyncssh does it, without the signatures that rest on SHA-1."""
-        return not signature.startswith((b"\0\0\0\7ssh-rsa", b"\0\0\0\7ssh-dss")) and await super().validate_public_key(username, key_data, msg, signature)
+        """As asyncssh does it, without the signatures that rest on SHA-1, and not for ever. Raises PermissionDenied."""
+        sound = not signature.startswith((b"\0\0\0\7ssh-rsa", b"\0\0\0\7ssh-dss"))
+        if sound and await super().validate_public_key(username, key_data, msg, signature):
+            return True
+        self._refused += 1
+        if self._refused >= KEY_TRIES:
+            raise asyncssh.PermissionDenied("Too many keys")
+        return False
 
     async def send_userauth_success(self) -> None:
         """As asyncssh does it, once that was awaited; a client who asks to be let in by another name meanwhile has this cancelled."""
@@ -142,7 +160,7 @@ class Connection(asyncssh.SSHServerConnection):
 
 
 class Channel(asyncssh.SSHServerChannel[bytes]):
-    """A channel that takes no environment variables: asyncssh would keep as many as it is sent."""
+    """A channel that takes no environment variables, of which asyncssh would keep as many as it is sent, and nothing that only a terminal needs."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, asyncio.get_running_loop(), False, False, False, 0, 0, None, "strict", WINDOW_BYTES, PACKET_BYTES)
@@ -150,16 +168,45 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
     def _process_env_request(self, packet: object) -> bool:
         return False
 
+    def _process_signal_request(self, packet: object) -> bool:
+        return False
+
+    def _process_break_request(self, packet: object) -> bool:
+        return False
+
+    def _process_window_change_request(self, packet: object) -> bool:
+        return False
+
 
 class Subsystem(SSHServerStreamSession[bytes]):
     """SFTP and nothing else: neither shell nor command is accepted, and no request is read while the answers to others are not taken."""
 
     def __init__(self, connection: Connection, home_of: HomeOf, on_end: Callable[[bool], None]) -> None:
-        super().__init__(None, home_of, SFTP_VERSION)
+        super().__init__(None, home_of)
         self._connection = connection
+        self._home_of = home_of
+        self._heard = 0
         self._on_end = on_end
         self._taken = asyncio.Event()
         self._taken.set()
+
+    def session_started(self) -> None:
+        """SFTP is spoken, until one side ends it."""
+        chan = cast(SSHChannel[bytes], self._chan)
+        chan.set_encoding(None)
+        self._encoding = None
+        reader, writer = SSHReader[bytes](self, chan), SSHWriter[bytes](self, chan)
+        self._connection.create_task(self._speak(chan, reader, writer), reader.logger)
+
+    async def _speak(self, chan: SSHChannel[bytes], reader: SSHReader[bytes], writer: SSHWriter[bytes]) -> None:
+        """Whatever ends it, an error of asyncssh's or of ours too, nothing stays open."""
+        home = self._home_of(chan)
+        try:
+            await run_sftp_server(home, reader, writer, SFTP_VERSION)
+        except EOFError:  # the client had nothing to say; its other channels go on
+            writer.close()
+        finally:
+            home.leave()
 
     def pause_writing(self) -> None:
         """The client's window is full."""
@@ -183,4 +230,8 @@ class Subsystem(SSHServerStreamSession[bytes]):
             await self._taken.wait()
         if not self._connection.taken.is_set():
             await self._connection.taken.wait()
-        return await super().read(datatype, n, exact)
+        heard = await super().read(datatype, n, exact)
+        self._heard += 1
+        if self._heard == 2 and heard[:1] == bytes([FXP_INIT]) and int.from_bytes(heard[1:5], "big") < SFTP_VERSION:
+            raise asyncssh.SFTPOpUnsupported("No version of SFTP before 3 is spoken here")
+        return heard

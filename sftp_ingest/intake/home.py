@@ -17,6 +17,7 @@ import structlog
 from asyncssh.channel import SSHChannel
 
 from sftp_ingest.intake import paths
+from sftp_ingest.intake.connection import Place
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX, PREVIEW, REPORTS
 from sftp_ingest.intake.session import Session
 from sftp_ingest.intake.upload import Upload, cut, cut_facts, drop_cut
@@ -25,6 +26,9 @@ READ_BYTES = 256 << 10
 """The most that one request reads, however much it asks for; a client asks again for the rest."""
 TURN_BYTES = 4 << 20
 """After so many bytes written at one go, as when a client copies a file into another, other sessions have a turn."""
+
+KEPT: tuple[list[str], ...] = ([], [REPORTS], [PREVIEW])
+"""The folders that every home has and keeps; their times and permissions are ours."""
 
 log = structlog.get_logger()
 
@@ -65,7 +69,7 @@ class Listing:
         return asyncssh.SFTPName(os.fsencode(name), attrs=asyncssh.SFTPAttrs.from_local(facts))
 
 
-class Home(asyncssh.SFTPServer):
+class Home(Place):
     """A district's home as its client sees it: `/`, with a `reports` folder that only we write.
 
     Every path is first resolved as text, so that `..` ends at `/`, and then walked from the home one folder at a time with
@@ -80,6 +84,7 @@ class Home(asyncssh.SFTPServer):
         self._open: list[Upload] = []
         self._closing = 0
         self._closed = asyncio.Event()
+        self._left = False
 
     def map_path(self, path: bytes) -> bytes:
         """Refuses all that is not allowed below: links of both kinds, and whatever a later asyncssh may add."""
@@ -107,7 +112,7 @@ class Home(asyncssh.SFTPServer):
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int | Awaitable[int]:
         """Writes in the event loop: a thread for every packet costs four times as much as the disk. Now and then others have their turn."""
-        self._session.touch()
+        self._session.touch(sent=True)
         written = _upload(file_obj).write_at(data, offset)
         self._unshared += written
         return self._share(written) if self._unshared >= TURN_BYTES else written
@@ -133,11 +138,14 @@ class Home(asyncssh.SFTPServer):
                 if not self._closing:
                     self._closed.set()
         else:
-            size = file_obj.size
-            kept = file_obj.give_up()
-            self._ended(file_obj)
-            log.warning("upload_abandoned", **self._whose(), file=file_obj.path, bytes=size, kept=kept)
+            self._abandon(file_obj)
         self._tell()
+
+    def leave(self) -> None:
+        """Gives up whatever is still open: nobody speaks here any more, however that came about."""
+        self._left = True
+        for upload in list(self._open):
+            self._abandon(upload)
 
     async def fsync(self, file_obj: object) -> None:
         """Makes what was written so far durable, under its hidden name."""
@@ -148,6 +156,8 @@ class Home(asyncssh.SFTPServer):
 
         Owners and permissions are ours: accepted, for clients send them, and ignored.
         """
+        if paths.names(path) in KEPT and attrs.size is None:
+            return
         await self._after_closing()
         with self._at(path, change=True) as (folder, name):
             if upload := self._own(folder, name):
@@ -157,6 +167,8 @@ class Home(asyncssh.SFTPServer):
                 self._set_cut(folder, name, attrs)
                 return
             there = paths.facts(folder, name)
+            if attrs.size is not None and not stat.S_ISREG(there.st_mode):
+                raise asyncssh.SFTPPermissionDenied("Not a file")
             if not stat.S_ISREG(there.st_mode) or (attrs.size is None and attrs.mtime is None):
                 return
             if attrs.size is None and there.st_nlink == 1:
@@ -166,6 +178,7 @@ class Home(asyncssh.SFTPServer):
             try:
                 self.fsetstat(upload, attrs)
             except OSError:
+                self._open.remove(upload)
                 upload.discard()
                 self._ended(upload)
                 raise
@@ -218,13 +231,23 @@ class Home(asyncssh.SFTPServer):
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Gives a file or folder another name, in place of what had that name: how WinSCP and others end an upload.
 
-        Raises SFTPFailure where the upload of the file was cut off: under its new name it might be taken for whole.
+        Raises SFTPFailure where the upload of the file was cut off: under its new name it might be taken for whole; where it is still being sent;
+        and where folders would lie too deep within one another.
         """
         await self._after_closing()
         with self._at(oldpath, change=True) as (source, old), self._at(newpath, change=True) as (target, new):
             if cut_facts(source, old):
                 raise asyncssh.SFTPFailure("The upload of this file was cut off; go on with it, or send it again")
+            if self._own(source, old) and not paths.facts_if_any(source, old):
+                raise asyncssh.SFTPFailure("This file is still being sent; close it first")
+            room = paths.DEEPEST - len(paths.names(newpath))
+            if not await asyncio.to_thread(paths.no_deeper, source, old, room):
+                raise asyncssh.SFTPInvalidFilename("This is too deep")
+            replaced = paths.facts_if_any(target, new)
+            moved = paths.facts(source, old)
             await asyncio.to_thread(paths.move, source, old, target, new)
+            if replaced and not os.path.samestat(replaced, moved):
+                self._session.room.gone(replaced.st_size if stat.S_ISREG(replaced.st_mode) else 0, files=1)
             drop_cut(target, new, self._session.room)
         self._tell()
 
@@ -233,11 +256,13 @@ class Home(asyncssh.SFTPServer):
         await self.rename(oldpath, newpath)
 
     async def remove(self, path: bytes) -> None:
-        """Removes a file; what was sealed of it stays sealed."""
+        """Removes a file; what was sealed of it stays sealed. One that this client is still sending comes to nothing when it is closed."""
         await self._after_closing()
         with self._at(path, change=True) as (folder, name):
-            there, begun = paths.facts_if_any(folder, name), cut_facts(folder, name)
+            there, begun = paths.facts_if_any(folder, name), cut_facts(folder, name) is not None
             drop_cut(folder, name, self._session.room)
+            while sent := self._own(folder, name):
+                sent.removed = begun = True
             if there or not begun:
                 os.unlink(name, dir_fd=folder)
             if there:
@@ -249,7 +274,7 @@ class Home(asyncssh.SFTPServer):
         if paths.names(path) == [PREVIEW]:
             return
         with self._at(path, change=True) as (folder, name):
-            if cut_facts(folder, name):
+            if cut_facts(folder, name) or self._own(folder, name):
                 raise asyncssh.SFTPFailure("There is a file of this name")
             await self._session.room.another()
             try:
@@ -282,8 +307,8 @@ class Home(asyncssh.SFTPServer):
         names = paths.names(path)
         if any(each.startswith((PART_PREFIX, CUT_PREFIX)) for each in names):
             raise asyncssh.SFTPPermissionDenied("Names like that are kept for the server")
-        if change and (not names or names[0] == REPORTS):
-            raise asyncssh.SFTPPermissionDenied("The home itself and its reports are kept by the server")
+        if change and (names in KEPT or names[0] == REPORTS):
+            raise asyncssh.SFTPPermissionDenied("The home itself, its reports and its folder for previews are kept by the server")
         with paths.walked(self._session.home, names[:-1]) as folder:
             yield folder, names[-1] if names else "."
 
@@ -307,6 +332,9 @@ class Home(asyncssh.SFTPServer):
         upload = Upload(folder, name, self._session.room, resumed=True)
         try:
             self.fsetstat(upload, attrs)
+        except OSError:
+            upload.pardon()
+            raise
         finally:
             upload.give_up()
 
@@ -318,7 +346,7 @@ class Home(asyncssh.SFTPServer):
     def _own(self, folder: int, name: str) -> Upload | None:
         """What this client is sending to that place: sshfs and others want to see it grow."""
         place = Upload.place_of(folder, name) if self._open else None
-        return next((each for each in reversed(self._open) if each.place == place), None)
+        return next((each for each in reversed(self._open) if each.place == place and not each.removed), None)
 
     async def _share(self, written: int) -> int:
         self._unshared = 0
@@ -337,18 +365,26 @@ class Home(asyncssh.SFTPServer):
             room.gone(0, files=0 if resumed else 1)
             raise
         self._session.hall.uploads.opened(upload)
-        self._open.append(upload)
+        self._session.upload_opened()
         try:
             if keep and not resumed:
-                await asyncio.to_thread(upload.fill_from, folder, name)
+                await asyncio.get_running_loop().run_in_executor(self._session.hall.copying, upload.fill_from, folder, name)
+            if self._left:
+                raise asyncssh.SFTPConnectionLost("Nobody is there any more")
         except BaseException:
             upload.discard()
             self._ended(upload)
             raise
+        self._open.append(upload)
         self._tell()
         return upload
 
     async def _commit(self, upload: Upload) -> None:
+        self._open.remove(upload)
+        if upload.removed:
+            upload.discard()
+            self._ended(upload)
+            return
         kept = os.dup(upload.fileno())
         try:
             size = await asyncio.to_thread(upload.commit)
@@ -360,9 +396,16 @@ class Home(asyncssh.SFTPServer):
             self._ended(upload)
         self._session.received(upload.path, size, kept)
 
-    def _ended(self, upload: Upload) -> None:
+    def _abandon(self, upload: Upload) -> None:
         self._open.remove(upload)
+        size = upload.size
+        kept = upload.give_up()
+        self._ended(upload)
+        log.warning("upload_abandoned", **self._whose(), file=upload.path, bytes=size, kept=kept)
+
+    def _ended(self, upload: Upload) -> None:
         self._session.hall.uploads.ended(upload)
+        self._session.upload_ended()
 
     def _whose(self) -> dict[str, str]:
         """For the log: whose home this is, and who came to it."""

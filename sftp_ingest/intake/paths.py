@@ -75,6 +75,20 @@ def facts_if_any(folder: int, name: str) -> os.stat_result | None:
         return None
 
 
+def no_deeper(folder: int, name: str, levels: int) -> bool:
+    """Whether what a name stands for has folders within one another in no more than so many levels below it; a file has none. Raises OSError."""
+    if levels < 0:
+        return False
+    if not stat.S_ISDIR(facts(folder, name).st_mode):
+        return True
+    inner = os.open(name, FOLDER, dir_fd=folder)
+    try:
+        with os.scandir(inner) as entries:
+            return all(no_deeper(inner, each.name, levels - 1) for each in entries if each.is_dir(follow_symlinks=False))
+    finally:
+        os.close(inner)
+
+
 def move(source: int, old: str, target: int, new: str) -> None:
     """Renames, for good. Raises OSError."""
     os.replace(old, new, src_dir_fd=source, dst_dir_fd=target)

@@ -80,7 +80,7 @@ class Porter:
         return self._rows.setdefault(district, len(self._rows))
 
     def left(self, number: int, offending: bool = False) -> None:
-        """A guest is gone; `offending` is who never tried a good key, nor any password."""
+        """A guest is gone; `offending` is who never proved that a key is his, nor tried a password."""
         guest = self.guests.pop(number)
         self._defender.left(guest.peer, stranger=not guest.district)
         if offending:

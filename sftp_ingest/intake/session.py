@@ -7,6 +7,7 @@ import fcntl
 import re
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from asyncssh.channel import SSHChannel
 from sftp_ingest.config import Config
 from sftp_ingest.errors import IngestError
 from sftp_ingest.intake.audit import Audit
-from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Subsystem
+from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Place, Subsystem
 from sftp_ingest.intake.defender import networks, within
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
 from sftp_ingest.intake.keys import Admission
@@ -46,11 +47,13 @@ class Hall:
 
     config: Config
     porter: Porter | FarPorter
-    home_of: Callable[[Session, SSHChannel[bytes]], asyncssh.SFTPServer]
+    home_of: Callable[[Session, SSHChannel[bytes]], Place]
     audit: Audit
     uploads: Uploads = field(default_factory=Uploads)
     sessions: set[Session] = field(default_factory=set)
     rooms: dict[int, Room] = field(default_factory=dict)
+    copying: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 2, "copying"))
+    """Where what stands is copied for an upload that goes on with it: gigabytes perhaps, for which nobody's log-in should wait."""
 
 
 class Session(asyncssh.SSHServer):
@@ -59,7 +62,8 @@ class Session(asyncssh.SSHServer):
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
         self.district = self.account = ""  # those that were let in
-        self.touched = 0.0
+        self._touched = self._sent = 0.0  # when the client asked for something, and when it last sent some of a file
+        self._sending = 0  # uploads that are open
         self.connection: Connection
         self.home: Path  # `/` to the district
         self.room: Room
@@ -69,6 +73,7 @@ class Session(asyncssh.SSHServer):
         self._asking: Account | None = None  # whose name was given
         self._candidate: Account | None = None  # the same, where it may log in from there
         self._proven: Account | None = None  # whose key or password was checked last
+        self._met = False  # a key or password was good
         self._proof = ""  # the key's fingerprint, or that it was the password
         self._id = secrets.token_hex(6)
         self._files = self._bytes = 0
@@ -91,7 +96,7 @@ class Session(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; its open uploads go with it, see `Home.close`."""
         self.hall.sessions.discard(self)
-        self.hall.porter.left(self.connection.guest, not self._wrong and not self._proven)
+        self.hall.porter.left(self.connection.guest, not self._wrong and not self._met)
         if self._watch:
             self._watch.cancel()
         if self._presence:
@@ -183,9 +188,20 @@ class Session(asyncssh.SSHServer):
         self._bytes += size
         self.hall.audit.received(self.district, self.account, self._id, file, size, descriptor)
 
-    def touch(self) -> None:
-        """The client asked for something."""
-        self.touched = self._loop.time()
+    def touch(self, *, sent: bool = False) -> None:
+        """The client asked for something, or sent some of a file."""
+        self._touched = self._loop.time()
+        if sent:
+            self._sent = self._touched
+
+    def upload_opened(self) -> None:
+        """Who holds an upload open is idle, whatever else he asks for, when he sends nothing: the rest of the night waits for it."""
+        self._sending += 1
+        self.touch(sent=True)
+
+    def upload_ended(self) -> None:
+        """One less is open."""
+        self._sending -= 1
 
     def handle_opened(self) -> None:
         """Counts a file or folder that the client holds open, until `handle_closed`. Raises SFTPFailure where it holds too many."""
@@ -202,6 +218,7 @@ class Session(asyncssh.SSHServer):
         self._parted = in_order and not self._channels
 
     async def _ask_for_admission(self) -> None:
+        self._met = True
         self._row = await self.hall.porter.admitted(self.connection.guest, cast(Account, self._proven).district)
 
     def _prove(self, account: Account | None, proof: str) -> None:
@@ -213,7 +230,7 @@ class Session(asyncssh.SSHServer):
 
     def _look_at_the_clock(self) -> None:
         patience = self.hall.config.server.idle_seconds
-        left = self.touched + patience - self._loop.time()
+        left = (min(self._touched, self._sent) if self._sending else self._touched) + patience - self._loop.time()
         if left > 0:
             self._watch = self._loop.call_later(left, self._look_at_the_clock)
         elif patience:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import re
 import secrets
+from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from pathlib import Path
 from time import time
-from typing import cast
 
 from sftp_ingest.intake import paths
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
@@ -19,8 +20,39 @@ from sftp_ingest.intake.room import Room
 CUT_SECONDS = 2 * 86_400
 """So long a client may wait before it goes on with an upload that was cut off."""
 LONGEST_NAME = 255
+MOST_SPANS = 1000
+"""Into no more pieces with gaps between them may an upload fall while it comes in; clients that send blocks side by side have a few dozen."""
 
 _RESUMABLE = re.compile(rf"{re.escape(PART_PREFIX)}[0-9a-f]{{8,}}-(.+)")
+
+
+class Spans:
+    """Which bytes of a file were sent, from its first one on."""
+
+    def __init__(self, size: int) -> None:
+        self._begins, self._ends = [0], [size]
+
+    @property
+    def whole(self) -> int:
+        """So many bytes from the first one on are without a gap."""
+        return self._ends[0]
+
+    @property
+    def gaps(self) -> int:
+        """How many gaps there are before the last byte that was sent."""
+        return len(self._ends) - 1
+
+    def add(self, begin: int, end: int) -> None:
+        """Bytes were sent, whether or not some of them had been."""
+        first, behind = bisect_left(self._ends, begin), bisect_right(self._begins, end)  # those that it touches
+        if first < behind:
+            begin, end = min(begin, self._begins[first]), max(end, self._ends[behind - 1])
+        self._begins[first:behind], self._ends[first:behind] = [begin], [end]
+
+    def cut(self, size: int) -> None:
+        """What is behind so many bytes is gone."""
+        kept = max(bisect_left(self._begins, size), 1)
+        self._begins, self._ends = self._begins[:kept], [min(each, size) for each in self._ends[:kept]]
 
 
 class Upload(io.FileIO):
@@ -36,24 +68,25 @@ class Upload(io.FileIO):
 
         A `copy` of what stands under the name cannot be resumed, and need not: the client finds it there as it was.
         """
-        name = f"{_parts_of(os.getpid())}{secrets.token_hex(4)}"
-        named = f"{name}-{target}"
+        self._nameless = f"{_parts_of(os.getpid())}{secrets.token_hex(4)}"
+        named = f"{self._nameless}-{target}"
         self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
         self.target = target
         self.path = ""  # as log lines have it
+        self.removed = False
         self._folder = os.dup(folder)
-        part = named if self.resumable else name
+        self._part = named if self.resumable else self._nameless
         try:
             self._before = self._standing()
             if resumed:
-                os.rename(cut(target), part, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(cut(target), self._part, src_dir_fd=folder, dst_dir_fd=folder)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_CREAT | os.O_EXCL)
-            super().__init__(part, "r+b", opener=lambda name, _: os.open(name, flags, 0o600, dir_fd=folder))
+            super().__init__(self._part, "r+b", opener=lambda name, _: os.open(name, flags, 0o600, dir_fd=folder))
         except OSError:
             os.close(self._folder)
             raise
         self.size = os.fstat(self.fileno()).st_size
-        self._whole = self.size  # so far without a gap, and in order
+        self._sent = Spans(self.size)
         self._room = room
         self._append = append
         self._exclusive = exclusive
@@ -81,13 +114,15 @@ class Upload(io.FileIO):
             if end > self.size:
                 self._room.grow(self.size, end, offset)
                 self.size = end
+            self._expect_gaps(offset)
             written = 0
             while written < len(data):  # a disk that is nearly full takes less than it is given
                 written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
-            if offset == self._whole:
-                self._whole = end
-            elif offset < self._whole:
+            if offset < self._sent.whole:
                 self.resumable = False
+            self._sent.add(offset, offset + written)
+            if self._sent.gaps > MOST_SPANS:
+                raise OSError(errno.EINVAL, "Too many parts of this file are missing")
         except OSError as fault:
             self._fault = fault
             raise
@@ -97,21 +132,34 @@ class Upload(io.FileIO):
         """Cuts the file, or makes it longer. Raises OSError as `write_at` does."""
         wanted = self.size if size is None else size
         try:
-            self._room.grow(self.size, wanted, self.size)
+            self._room.grow(self.size, wanted, wanted)
             self.size = wanted
-            self._whole = min(self._whole, wanted)
+            self._expect_gaps(wanted)
+            self._sent.cut(wanted)
             return super().truncate(wanted)
         except OSError as fault:
             self._fault = fault
             raise
 
+    def pardon(self) -> None:
+        """What was refused changed nothing, and is forgotten."""
+        self._fault = None
+
+    def _expect_gaps(self, offset: int) -> None:
+        """Before there is a gap, the part loses its name: of those that a killed server leaves, none may have one, as nobody would know where."""
+        if offset > self._sent.whole and self._part != self._nameless:
+            os.rename(self._part, self._nameless, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._part = self._nameless
+
     def commit(self) -> int:
-        """Makes the file durable and gives it its name; its size in bytes. Raises OSError, and leaves no trace, where that fails."""
+        """Makes the file durable and gives it its name; its size in bytes. Raises OSError, and leaves no trace, where that fails or a part was never sent."""
         try:
             if self._fault:
                 raise self._fault
-            os.fsync(self.fileno())
             size = os.fstat(self.fileno()).st_size
+            if self._sent.whole < size:
+                raise OSError(errno.EINVAL, "A part of this file was never sent")
+            os.fsync(self.fileno())
             replaced = paths.facts_if_any(self._folder, self.target)
             if self._exclusive:  # a link fails where the name was taken meanwhile, a rename would not
                 os.link(self.part, self.target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -131,11 +179,12 @@ class Upload(io.FileIO):
     def give_up(self) -> bool:
         """Keeps what came in one piece for the client to go on with, whether or not that is anything; otherwise leaves nothing behind."""
         with suppress(OSError):
-            if self.resumable and self._whole and not self._fault and self._standing() in (self._before, None):
-                if self.size > self._whole:
-                    super().truncate(self._whole)
-                    self._room.gone(self.size - self._whole)
-                    self.size = self._whole
+            whole = self._sent.whole
+            if self.resumable and whole and not self._fault and not self.removed and self._standing() in (self._before, None):
+                if self.size > whole:
+                    super().truncate(whole)
+                    self._room.gone(self.size - whole)
+                    self.size = whole
                 drop_cut(self._folder, self.target, self._room)
                 os.rename(self.part, cut(self.target), src_dir_fd=self._folder, dst_dir_fd=self._folder)
                 self.close()
@@ -158,7 +207,7 @@ class Upload(io.FileIO):
     @property
     def part(self) -> str:
         """The hidden name."""
-        return cast(str, self.name)
+        return self._part
 
     def close(self) -> None:
         """Closes the part file and its folder, and decides nothing."""
