@@ -58,7 +58,7 @@ def apply(connection: Connection, district_id: str, run_id: int, change_set: Cha
 def _create(connection: Connection, district_id: str, run_id: int, entity: Entity, created: pd.DataFrame) -> None:
     """New records go straight into their table; one that is there already breaks the primary key."""
     same_for_all = {"district_id": district_id, **entity.fixed, "active": True, "first_seen_run": run_id, "last_changed_run": run_id}
-    _load(connection, entity.table, _stamped(rosters.table_of(created, entity.columns), same_for_all))
+    _load(connection, entity.table, rosters.table_of(created, entity.columns), same_for_all)
 
 
 def _change(connection: Connection, district_id: str, run_id: int, entity: Entity, changes: pd.DataFrame, now: datetime) -> None:
@@ -149,7 +149,7 @@ def record_changes(connection: Connection, district_id: str, run_id: int, change
     for entries in told:
         numbers = np.arange(written + 1, written + 1 + len(entries))
         written += len(entries)
-        _load(connection, "changes", _stamped(entries.append_column("sequence", pa.array(numbers)), {"run_id": run_id, "district_id": district_id}))
+        _load(connection, "changes", entries.append_column("sequence", pa.array(numbers)), {"run_id": run_id, "district_id": district_id})
 
 
 def _entries(change_set: ChangeSet) -> Iterator[pa.Table]:
@@ -221,13 +221,6 @@ def _objects(pairs: Iterable[pa.Array], rows: int) -> pa.Array:
 # ---------------------------------------------------------------- many rows at once
 
 
-def _stamped(rows: pa.Table, stamps: Mapping[str, object]) -> pa.Table:
-    """The rows with further columns that say the same in each."""
-    for name, value in stamps.items():
-        rows = rows.append_column(name, pa.repeat(value, len(rows)))
-    return rows
-
-
 def _says_something(cells: pa.ChunkedArray) -> bool:
     """Whether any cell is more than empty text."""
     return bool(not pa.types.is_string(cells.type) or pc.any(pc.not_equal(cells, "")).as_py())
@@ -241,21 +234,24 @@ def _absent(cells: pa.Array) -> pa.Array:
     return pc.if_else(blank, pa.scalar(None, pa.string()), cells) if pc.any(blank).as_py() else cells
 
 
-def _load(connection: Connection, table: str, rows: pa.Table) -> None:
-    """Writes all rows, through the driver itself."""
+def _load(connection: Connection, table: str, rows: pa.Table, same: Mapping[str, object] | None = None) -> None:
+    """Writes all rows, through the driver itself; `same` is what further columns say in each of them."""
     driver: Any = connection.connection.driver_connection
     told = [name for name in rows.column_names if _says_something(rows[name])]  # of 42 columns of a student, two thirds
-    names = ", ".join(f'"{name}"' for name in told)
+    same = same or {}
+    names = ", ".join(f'"{name}"' for name in (*told, *same))
     batches = (pa.record_batch([_absent(cells) for cells in batch.columns], told) for batch in rows.select(told).to_batches(_ROWS))
     if connection.dialect.name == "postgresql":
         plain = pa.csv.WriteOptions(include_header=False)  # a null is nothing at all, which to COPY is NULL
         for batch in batches:  # each with a statement of its own: the server looks at references, and forgets them, at the end of it
             sink = pa.BufferOutputStream()
-            pa.csv.write_csv(batch, sink, plain)
+            stamped = pa.record_batch([*batch.columns, *(pa.repeat(value, len(batch)) for value in same.values())], [*told, *same])
+            pa.csv.write_csv(stamped, sink, plain)
             with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT csv)') as copy:
                 copy.write(memoryview(sink.getvalue()))
     else:
-        statement = f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(told))})'
+        stamps = (str(literal(value).compile(connection, compile_kwargs={"literal_binds": True})) for value in same.values())
+        statement = f'INSERT INTO "{table}" ({names}) VALUES ({", ".join(["?"] * len(told) + list(stamps))})'
         for batch in batches:
             columns = (column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns)
             driver.executemany(statement, zip(*columns, strict=True))
