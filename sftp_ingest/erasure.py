@@ -6,12 +6,12 @@ import csv
 import fcntl
 import io
 import json
+import os
 import re
-import shutil
 import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from sftp_ingest import copies
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, DeliveryError, StoreError
 from sftp_ingest.findings import refuses
-from sftp_ingest.intake import inbox, kept
+from sftp_ingest.intake import inbox, kept, trees
 from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import files, lines
@@ -223,10 +223,13 @@ def _remove_telling(folder: Path, marks: Marks) -> int:
 
 def _remove_cut(home: Path) -> int:
     """Remove what uploads that were cut off have left, whomever it tells of; how many that were."""
-    found = list(home.rglob(f"{inbox.CUT_PREFIX}*"))
-    for path in found:
-        path.unlink()
-    return len(found)
+    removed = 0
+    for folder, _, names in trees.walk(home):
+        for name in (each for each in names if each.startswith(inbox.CUT_PREFIX)):
+            with suppress(FileNotFoundError):  # its client has gone on with it just now
+                os.unlink(name, dir_fd=folder)
+                removed += 1
+    return removed
 
 
 def _remove_quoting(folder: Path, marks: Marks) -> int:
@@ -312,12 +315,8 @@ def _remove_deliveries(folder: Path) -> int:
 
 
 def _remove_tree(folder: Path) -> int:
-    """Remove a folder with all that lies in it; how many files that were."""
-    if not folder.is_dir():
-        return 0
-    count = sum(not path.is_dir() or path.is_symlink() for path in folder.rglob("*"))
-    shutil.rmtree(folder)
-    return count
+    """Remove a folder, where there is one, with all that lies in it; how many files that were."""
+    return trees.remove(folder) if folder.is_dir() else 0
 
 
 def _scrubbed(engine: Engine, names: Collection[str]) -> str:

@@ -189,7 +189,7 @@ def _files_in(source: Path) -> list[str]:
 
 def _packed_in(source: Path) -> dict[str, DeliveredFile]:
     """Of the folder of a sealed delivery, the files that are there compressed only, by the name that they were sent under."""
-    if not (source / RECORD).is_file() or not any(source.rglob(f"*{PACKED}")):
+    if not (source / RECORD).is_file() or not any(path for folder in ("", *SIDE_FOLDERS) for path in (source / folder).glob(f"*{PACKED}")):
         return {}
     return {each.name: each for each in _read(source / RECORD).files if (source / f"{each.name}{PACKED}").exists() and not (source / each.name).exists()}
 

@@ -11,6 +11,7 @@ from time import monotonic_ns
 import structlog
 
 from sftp_ingest.config import Server
+from sftp_ingest.intake import paths, trees
 from sftp_ingest.intake.inbox import REPORTS
 from sftp_ingest.intake.tally import Tally
 
@@ -109,13 +110,10 @@ def _within(moment: int, seconds: float) -> bool:
 
 def _measure(home: Path) -> tuple[int, int]:
     files = size = 0
-    for folder, folders, names, descriptor in os.fwalk(home):  # does not walk into links
-        if Path(folder) == home and REPORTS in folders:
+    for number, (folder, folders, names) in enumerate(trees.walk(home)):
+        if not number and REPORTS in folders:
             folders.remove(REPORTS)
-        files += len(folders) + len(names)
-        for name in names:
-            try:
-                size += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_size
-            except FileNotFoundError:  # gone since the folder was read
-                files -= 1
+        there = [facts.st_size for name in names if (facts := paths.facts_if_any(folder, name))]
+        files += len(folders) + len(there)
+        size += sum(there)
     return files, size

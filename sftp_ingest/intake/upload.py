@@ -8,12 +8,15 @@ import io
 import os
 import re
 import secrets
+import stat
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from pathlib import Path
 from time import time
 
-from sftp_ingest.intake import paths
+import structlog
+
+from sftp_ingest.intake import paths, trees
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from sftp_ingest.intake.room import Room
 
@@ -24,6 +27,8 @@ MOST_SPANS = 1000
 """Into no more pieces with gaps between them may an upload fall while it comes in; clients that send blocks side by side have a few dozen."""
 
 _RESUMABLE = re.compile(rf"{re.escape(PART_PREFIX)}[0-9a-f]{{8,}}-(.+)")
+
+log = structlog.get_logger()
 
 
 class Spans:
@@ -264,28 +269,35 @@ def drop_cut(folder: int, name: str, room: Room) -> None:
 
 
 def tidy_parts(homes: Path, process: int | None = None) -> None:
-    """Makes of the parts that a killed server has left, or one process of it, what a cut connection makes of them."""
+    """Makes of the parts that a killed server has left, or one process of it, what a cut connection makes of them; tells of one where that fails."""
     begin = PART_PREFIX if process is None else _parts_of(process)
-    for folder, _, names in os.walk(homes):  # does not walk into links
-        parts = [Path(folder) / name for name in names if name.startswith(begin)]
-        with suppress(FileNotFoundError):  # the folder was renamed just now, by a client of another process
-            for part in sorted(parts, key=lambda each: each.lstat().st_mtime_ns):  # the last one stays
-                named = _RESUMABLE.fullmatch(part.name)
-                if not named or not part.lstat().st_size or _later(part.with_name(named[1]), part):
-                    part.unlink()
+    for folder, _, names in trees.walk(homes):
+        found = {name: facts for name in names if name.startswith(begin) and (facts := paths.facts_if_any(folder, name))}
+        for part in sorted(found, key=lambda each: found[each].st_mtime_ns):  # the last one stays
+            named = _RESUMABLE.fullmatch(part)
+            try:
+                if not named or not stat.S_ISREG(found[part].st_mode) or not found[part].st_size or _later(folder, named[1], found[part]):
+                    os.unlink(part, dir_fd=folder)
                     continue
-                with part.open("r+b") as file:  # what was written out of order may have left a hole
-                    file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))
-                part.rename(part.with_name(cut(named[1])))
+                with io.FileIO(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "r+b") as file:
+                    file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))  # what was written out of order may have left a hole
+                os.rename(part, cut(named[1]), src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError as fault:
+                log.error("part_not_tidied", fault=fault.strerror)
 
 
 def remove_cut(homes: Path) -> None:
-    """Clears away what was cut off and is not gone on with any more."""
-    for folder, _, names in os.walk(homes):
-        for path in (Path(folder) / name for name in names if name.startswith(CUT_PREFIX)):
-            with suppress(FileNotFoundError):  # its client has gone on with it just now
-                if time() - path.lstat().st_ctime > CUT_SECONDS:
-                    path.unlink()
+    """Clears away what was cut off and is not gone on with any more; tells of one where that fails."""
+    for folder, _, names in trees.walk(homes):
+        for name in names:
+            facts = paths.facts_if_any(folder, name) if name.startswith(CUT_PREFIX) else None
+            if facts and time() - facts.st_ctime > CUT_SECONDS:
+                try:
+                    os.unlink(name, dir_fd=folder)
+                except FileNotFoundError:  # its client has gone on with it just now
+                    continue
+                except OSError as fault:
+                    log.error("cut_not_removed", fault=fault.strerror)
 
 
 def _parts_of(process: int) -> str:
@@ -293,8 +305,6 @@ def _parts_of(process: int) -> str:
     return f"{PART_PREFIX}{process:08x}"
 
 
-def _later(file: Path, part: Path) -> bool:
-    try:
-        return file.lstat().st_ctime_ns > part.lstat().st_ctime_ns
-    except FileNotFoundError:
-        return False
+def _later(folder: int, name: str, part: os.stat_result) -> bool:
+    there = paths.facts_if_any(folder, name)
+    return there is not None and there.st_ctime_ns > part.st_ctime_ns

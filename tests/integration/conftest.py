@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,3 +31,29 @@ def home(config: Config) -> Path:
 def crewed(config: Config, request: pytest.FixtureRequest) -> Config:
     """What is the same, however many processes serve."""
     return replace(config, server=replace(config.server, acceptors=request.param))
+
+
+Digger = Callable[[Path, str, int], AbstractContextManager[int]]
+
+
+@pytest.fixture
+def dig(tmp_path: Path) -> Iterator[Digger]:
+    """Makes so many folders of one name below one another, and gives the last as a descriptor; all are removed by what knows no bound."""
+    dug = []
+
+    @contextmanager
+    def digging(top: Path, name: str, times: int) -> Iterator[int]:
+        dug.append(top / name)
+        folder = os.open(top, os.O_RDONLY)
+        for _ in range(times):
+            os.mkdir(name, dir_fd=folder)
+            inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    yield digging
+    subprocess.run(["rm", "-rf", *dug], check=True)

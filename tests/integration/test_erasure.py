@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import os
 import threading
 import time
 from dataclasses import replace
@@ -16,11 +16,12 @@ from sqlalchemy import Engine
 
 from sftp_ingest import erasure, retention, runner
 from sftp_ingest.errors import ConfigError, StoreError
-from sftp_ingest.intake import hostkeys, inbox, server
+from sftp_ingest.intake import hostkeys, inbox, server, trees
 from sftp_ingest.model import Limits, Role, SyncRun
 from sftp_ingest.report import archive
 from sftp_ingest.store import database, ledger, register
 from sftp_ingest.store import erasure as stored
+from tests.integration.conftest import Digger
 from tests.integration.house import NIGHT, NOW, House, names
 from tests.integration.port import LOGGING
 from tests.unit.districts import TOLERANT, Files, enrollment, section, small, student, written
@@ -197,20 +198,32 @@ def test_what_cannot_be_a_districts_id_erases_nothing(house: House, id: str) -> 
 
 def test_an_erasure_that_broke_off_is_ended_by_the_next(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.night(small())
-    real = shutil.rmtree
+    real = trees.remove
 
-    def dies(folder: Path) -> None:
+    def dies(folder: Path) -> int:
         if "deliveries" in str(folder):
             raise KeyboardInterrupt
-        real(folder)
+        return real(folder)
 
-    monkeypatch.setattr(shutil, "rmtree", dies)
+    monkeypatch.setattr(trees, "remove", dies)
     with pytest.raises(KeyboardInterrupt):
         erasure.district(house.config, house.engine, "acme", NOW)
     monkeypatch.undo()
     assert names(house.config.data)
     made = erasure.district(house.config, house.engine, "acme", NOW)
     assert made.files["deliveries"] > 0
+    assert not list(house.config.data.rglob("*acme*"))
+
+
+def test_a_home_is_erased_however_deep_it_goes(house: House, dig: Digger) -> None:
+    home = house.config.homes / "acme"
+    for name in ("a", "d" * 255):
+        with dig(home, name, 1_200) as deepest:
+            os.close(os.open("students.csv", os.O_CREAT | os.O_WRONLY, dir_fd=deepest))
+    (home / "a" / "link").symlink_to(house.config.data)
+    assert person(house, "0002").empty
+    made = erasure.district(house.config, house.engine, "acme", NOW)
+    assert made.files["home"] == 3
     assert not list(house.config.data.rglob("*acme*"))
 
 

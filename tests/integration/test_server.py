@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import resource
@@ -11,6 +12,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import asyncssh
@@ -20,8 +22,10 @@ from argon2 import Parameters, extract_parameters
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import hostkeys, passwords, server, session
+from sftp_ingest.intake import hostkeys, passwords, paths, server, session
 from sftp_ingest.intake.inbox import PART_PREFIX
+from sftp_ingest.intake.upload import cut
+from tests.integration.conftest import Digger
 from tests.integration.port import (
     BIG,
     KEY,
@@ -731,6 +735,30 @@ def test_parts_of_a_server_that_was_killed_can_be_gone_on_with_after_the_next_st
         assert cut_off(home) == cut_off(home / "2026") == {"students.csv": BIG}
 
     with_client(config, act)
+
+
+def test_whatever_lies_in_a_home_keeps_nobody_out_and_what_is_cut_off_there_is_found(config: Config, home: Path, dig: Digger, tmp_path: Path) -> None:
+    home.mkdir(parents=True)
+    with dig(home, "a", 1_200):
+        pass
+    with dig(home, "d" * 255, 20) as deepest, open(f"{PART_PREFIX}01234567-students.csv", "wb", opener=partial(os.open, dir_fd=deepest)) as part:
+        part.write(b"begun")
+    (tmp_path / "precious").write_bytes(b"precious")
+    os.truncate(tmp_path / "precious", 1 << 20)
+    (home / f"{PART_PREFIX}01234567-link").symlink_to(tmp_path / "precious")
+    (home / f"{PART_PREFIX}01234567-taken.csv").write_bytes(b"begun")
+    (home / cut("taken.csv")).mkdir()
+
+    async def act(sftp: asyncssh.SFTPClient) -> None:
+        async with sftp.open("sections.csv", "wb") as file:  # for which the home is measured
+            await file.write(b"whole")
+
+    with structlog.testing.capture_logs() as logs:
+        with_client(config, act)
+    assert [each["fault"] for each in logs if each["log_level"] == "error"] == [os.strerror(errno.EISDIR)]
+    assert (tmp_path / "precious").stat().st_size == 1 << 20
+    with paths.walked(home, ["d" * 255] * 20) as folder:
+        assert paths.facts(folder, cut("students.csv")).st_size == len(b"begun")
 
 
 def test_a_host_key_is_private_and_never_replaced(tmp_path: Path) -> None:
