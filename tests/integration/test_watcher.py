@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from sftp_ingest.intake import hostkeys, inbox, passwords, server, watcher
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.model import Account
 from tests.conftest import PATIENCE_SECONDS
+from tests.integration.conftest import Digger
 from tests.integration.port import LOGGING
 
 
@@ -34,7 +39,7 @@ class Rings(list[str]):
         return self.heard()
 
     def heard(self) -> set[str]:
-        """The districts that rang until it was quiet for a while; what comes later is a new story. (watchdog keeps back half of a rename for 0.5 s.)"""
+        """The districts that rang until it was quiet for a while; what comes later is a new story."""
         heard: set[str] = set()
         quiet_since = time.monotonic()
         while time.monotonic() < quiet_since + 1.0:
@@ -66,16 +71,18 @@ def rings(homes: Path) -> Iterator[Rings]:
     "change",
     [
         lambda home: (home / "students.csv").write_text("new"),
-        lambda home: (home / "old" / "students.csv").write_text("new"),
+        lambda home: (home / "oneroster" / "students.csv").write_text("new"),
+        lambda home: (home / "preview" / "customstudents" / "a.csv").write_text("new"),
         lambda home: (home / "teachers.csv").unlink(),
         lambda home: (home / "teachers.csv").rename(home / "students.csv"),
         lambda home: (home / "2026").mkdir(),
     ],
-    ids=["written", "written in a folder", "removed", "renamed", "folder made"],
+    ids=["written", "written in a side folder", "written in a side folder of the previews", "removed", "renamed", "folder made"],
 )
 def test_a_change_in_a_home_rings_for_its_district(homes: Path, change: Callable[[Path], object]) -> None:
     home = homes / "springfield"
-    (home / "old").mkdir()
+    (home / "oneroster").mkdir()
+    (home / "preview" / "customstudents").mkdir(parents=True)
     (home / "teachers.csv").write_text("x")
     rings = Rings()
     doorbell = Doorbell(homes, rings.append)
@@ -90,6 +97,83 @@ def test_a_home_made_later_rings_too(homes: Path, rings: Rings) -> None:
     assert rings.wait() == {"ogdenville"}
     (homes / "ogdenville" / "students.csv").write_text("new")
     assert rings.wait() == {"ogdenville"}
+
+
+def test_a_side_folder_that_comes_and_goes_rings_under_its_own_name_only(homes: Path, rings: Rings) -> None:
+    home = homes / "springfield"
+    (home / "old").mkdir()
+    for place in (home, home / "preview"):
+        place.mkdir(exist_ok=True)
+        (place / "oneroster").mkdir()
+        assert rings.wait() == {"springfield"}
+        (place / "oneroster" / "users.csv").write_text("new")
+        assert rings.wait() == {"springfield"}
+        (place / "oneroster").rename(home / "old" / place.name)
+        assert rings.wait() == {"springfield"}
+        (home / "old" / place.name / "users.csv").write_text("newer")
+        assert rings.heard() == set()
+        (home / "old" / place.name).rename(place / "oneroster11")
+        assert rings.wait() == {"springfield"}
+        (place / "oneroster11" / "users.csv").write_text("newest")
+        assert rings.wait() == {"springfield"}
+
+
+def test_a_home_that_gets_another_name_rings_under_that(homes: Path, rings: Rings) -> None:
+    (homes / "springfield" / "oneroster").mkdir()
+    (homes / "springfield").rename(homes / "ogdenville")
+    assert rings.wait() == {"springfield", "ogdenville"}
+    (homes / "ogdenville" / "oneroster" / "users.csv").write_text("new")
+    assert rings.wait() == {"ogdenville"}
+
+
+def test_folders_however_deep_and_however_moved_leave_it_alive_and_unheard_in_the_log(homes: Path, dig: Digger, capfd: pytest.CaptureFixture[str]) -> None:
+    home = homes / "springfield"
+    with dig(home, "a", 1_200):
+        pass
+    rings = Rings()
+    doorbell = Doorbell(homes, rings.append)
+    doorbell.start()
+    names = ["Jane Miller 2010-05-03", "oneroster", "preview"]
+    paths = [home / one for one in names] + [home / one / other for one in names for other in names]
+    chance = random.Random(1)
+    for _ in range(3_000):
+        with suppress(OSError):
+            chance.choice([Path.mkdir, Path.rmdir, lambda path: path.rename(chance.choice(paths))])(chance.choice(paths))
+    assert rings.wait() == {"springfield"}
+    (homes / "shelbyville" / "students.csv").write_text("new")
+    assert rings.wait() == {"shelbyville"}
+    assert doorbell.alive
+    doorbell.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_its_process_ends_with_one_word_once_a_thread_of_it_has_died(homes: Path) -> None:
+    source = """
+import sys
+from sftp_ingest.intake import ears
+def fail(ears, event):
+    raise KeyError("Jane Miller 2010-05-03")
+ears.Ears.on_event = fail
+ears.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", source, str(homes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ears:
+        assert ears.stdout is not None
+        assert json.loads(ears.stdout.readline()) == []
+        (homes / "ogdenville").mkdir()
+        assert ears.wait(PATIENCE_SECONDS) == 1
+        assert ears.stderr is not None
+        assert ears.stderr.read() == "doorbell: KeyError\n"
+
+
+def test_it_ends_where_the_folder_of_homes_is_gone(homes: Path) -> None:
+    doorbell = Doorbell(homes, lambda _: None)
+    doorbell.start()
+    shutil.rmtree(homes)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while doorbell.alive and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not doorbell.alive
+    doorbell.stop()
 
 
 def test_reading_listing_and_sealing_do_not_ring(homes: Path, rings: Rings) -> None:
