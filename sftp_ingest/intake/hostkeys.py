@@ -52,17 +52,15 @@ def read_host_keys(config: Config) -> HostKeys:
     return HostKeys(used, tuple(pair for path in beside if (pair := _read(path))))
 
 
-def signature(config: Config) -> tuple[tuple[int, int] | None, ...]:
-    """What tells one state of the files of `read_host_keys` from another."""
-    paths = [each for path in config.host_keys for each in (path, _beside(path, NEXT), _beside(path, OLD))]
-    found = [each.stat() if each.exists() else None for each in paths]
-    return tuple((each.st_ino, each.st_mtime_ns) if each else None for each in found)
+def signature(config: Config) -> tuple[tuple[int, ...], ...]:
+    """What tells one state of the files of `read_host_keys` from another, be it that they are not there or cannot be read."""
+    return tuple(_state(each) for path in config.host_keys for each in (path, _beside(path, NEXT), _beside(path, OLD)))
 
 
 def fingerprints(config: Config) -> dict[str, str]:
     """The fingerprint of every key that is there, by the path of its file. Raises ConfigError."""
     paths = [each for path in config.host_keys for each in (path, _beside(path, NEXT), _beside(path, OLD))]
-    return {str(path): asyncssh.read_private_key(path).get_fingerprint() for path in paths if _read(path)}
+    return {str(path): key.get_fingerprint() for path in paths if (key := _key(path))}
 
 
 def prepare(config: Config) -> None:
@@ -98,16 +96,31 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _read(path: Path) -> asyncssh.SSHKeyPair | None:
+def _state(path: Path) -> tuple[int, ...]:
     try:
-        [pair] = asyncssh.load_keypairs([asyncssh.read_private_key(path)])
+        facts = path.stat()
+    except OSError as fault:
+        return (fault.errno or 0,)
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _read(path: Path) -> asyncssh.SSHKeyPair | None:
+    key = _key(path)
+    if key is None:
+        return None
+    [pair] = asyncssh.load_keypairs([key])
+    if pair.get_algorithm() == "ssh-rsa":
+        pair.host_key_algorithms = (b"rsa-sha2-512", b"rsa-sha2-256")  # it could also sign with SHA-1
+        pair.set_sig_algorithm(b"rsa-sha2-512")
+    return pair
+
+
+def _key(path: Path) -> asyncssh.SSHKey | None:
+    try:
+        return asyncssh.read_private_key(path)
     except FileNotFoundError:
         return None
     except OSError as fault:
         raise ConfigError(f"server.host_key: {path} cannot be read: {fault.strerror}") from fault
     except asyncssh.KeyImportError as fault:
         raise ConfigError(f"server.host_key: {path} is not a private key; move it away, and `sftp-ingest init` makes another") from fault
-    if pair.get_algorithm() == "ssh-rsa":
-        pair.host_key_algorithms = (b"rsa-sha2-512", b"rsa-sha2-256")  # it could also sign with SHA-1
-        pair.set_sig_algorithm(b"rsa-sha2-512")
-    return pair

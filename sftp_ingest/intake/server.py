@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -95,14 +96,17 @@ class Listener:
                 hostkeys.read_host_keys(self._config)
                 await self.acceptor.renew()
                 log.info("host_keys_changed", fingerprints=list(hostkeys.fingerprints(self._config).values()))
-            except ConfigError as fault:  # the keys that were read before are as good as they were
+            except (ConfigError, OSError) as fault:  # the keys that were read before are as good as they were
                 log.error("host_keys_unreadable", fault=str(fault))
 
     async def _tidy(self) -> None:
         """Keeps nothing of an upload that nobody will go on with."""
         while True:
-            await asyncio.to_thread(remove_cut, self._config.homes)
-            await asyncio.to_thread(self._audit.forget)
+            for chore in (partial(remove_cut, self._config.homes), self._audit.forget):
+                try:
+                    await asyncio.to_thread(chore)
+                except OSError as fault:  # the next time may do better
+                    log.error("tidying_failed", fault=fault.strerror)
             await asyncio.sleep(TIDY_SECONDS)
 
     async def _count(self) -> None:

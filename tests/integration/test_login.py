@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -445,6 +447,41 @@ def test_a_flood_of_wrong_passwords_keeps_nobody_with_a_key_waiting_behind_it(co
 
 
 @needs_openssh
+def test_host_keys_are_read_while_their_files_come_and_go(config: Config) -> None:
+    key, following = config.host_keys[0], config.host_keys[0].with_name(f"{config.host_keys[0].name}{hostkeys.NEXT}")
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            os.link(key, following)
+            following.unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert {len(hostkeys.signature(config)) for _ in range(20_000)} == {3 * len(config.host_keys)}
+        assert {str(key) in hostkeys.fingerprints(config) for _ in range(200)} == {True}
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_what_cannot_be_tidied_is_told_and_tidied_later(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TIDY_SECONDS", 0.05)
+    old = config.sessions / "springfield" / "2020-01-31.jsonl"
+
+    async def go() -> None:
+        async with listening(config):
+            old.mkdir(parents=True)
+            await until(lambda: any(each["event"] == "tidying_failed" for each in logs))
+            old.rmdir()
+            old.write_text("")
+            await until(lambda: not old.exists())
+
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(go())
+
+
 def test_host_keys_are_exchanged_under_the_eyes_of_a_client_that_is_strict(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSH's client knows the old key alone, hears of the next, and knows the server by it when the old one is gone; the server is never restarted."""
     monkeypatch.setattr(server, "HOST_KEYS_SECONDS", 0.05)
