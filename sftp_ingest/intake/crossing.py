@@ -63,14 +63,14 @@ def crossed(record: Path, district: str, since: datetime, files: Sequence[Delive
 
 
 def _sendings(record: Path, district: str, since: datetime) -> list[_Sending]:
-    """What every session sent after that moment; a name that is not on record could be anyone's."""
+    """What every session sent after that moment; a name or a checksum that is not on record could be anyone's."""
     found = []
     for session in audit.sessions(record, district, since.date()):
         sent: defaultdict[str, set[str]] = defaultdict(set)
         times = []
         for file in session["files"]:
             at = datetime.fromisoformat(file["at"])
-            if at > since and paths.ODD not in file["file"]:
+            if at > since and file["sha256"] and paths.ODD not in file["file"]:
                 sent[file["file"]].add(file["sha256"])
                 times.append(at)
         if times:

@@ -51,7 +51,7 @@ def test_a_session_is_on_record_with_its_files_and_how_it_ended(crewed: Config, 
 
 
 def test_the_files_of_two_districts_are_on_record_in_their_order_each_with_its_checksum(config: Config, tmp_path: Path) -> None:
-    contents = {f"{number}.csv": bytes([number]) * size for number, size in enumerate((10, audit.SMALL_BYTES, 0, audit.SMALL_BYTES + 1, 3 << 20, 20))}
+    contents = {f"{number}.csv": bytes([number]) * size for number, size in enumerate((10, audit.TURN_BYTES, 0, audit.TURN_BYTES + 1, 3 << 20, 20))}
     record = audit.Audit(config)
     with capture_logs() as told:
         for district in ("springfield", "shelbyville"):
@@ -69,6 +69,71 @@ def test_the_files_of_two_districts_are_on_record_in_their_order_each_with_its_c
         assert [(each["file"], each["bytes"], each["sha256"]) for each in one["files"]] == [
             (name, len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()
         ]
+
+
+def hollow(path: Path, size: int) -> int:
+    """A file of so many bytes that takes no room, open to be read."""
+    path.touch()
+    os.truncate(path, size)
+    return os.open(path, os.O_RDONLY)
+
+
+def test_a_district_that_sends_more_than_can_be_read_is_on_record_without_checksums_and_keeps_no_other_waiting(config: Config, tmp_path: Path) -> None:
+    record = audit.Audit(config)
+    with capture_logs() as told:
+        for name in ("a.csv", "b.csv", "c.csv"):
+            record.received("springfield", "springfield", "1", name, 2 << 30, hollow(tmp_path / name, 2 << 30))
+        record.received("shelbyville", "shelbyville", "2", "students.csv", 5, hollow(tmp_path / "students.csv", 5))
+        record.close()
+    files = {district: audit.sessions(config.sessions, district, today().date())[0]["files"] for district in ("springfield", "shelbyville")}
+    assert [each["sha256"] for each in files["shelbyville"]] == [hashlib.sha256(bytes(5)).hexdigest()]
+    assert [(each["file"], each["bytes"]) for each in files["springfield"]] == [(name, 2 << 30) for name in ("a.csv", "b.csv", "c.csv")]
+    assert [each["sha256"] for each in files["springfield"]][1:] == [None, None]
+    left_out = [each["file"] for each in told if each["event"] == "checksum_left_out" and each["fault"].startswith("Too many")]
+    assert left_out == ["b.csv", "c.csv"]
+    assert [each["district"] for each in told if each["event"] == "file_received"] == ["shelbyville", *["springfield"] * 3]
+
+
+def test_so_many_files_wait_to_be_read_and_what_was_read_waits_no_more(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "WAITING_FILES", 2)
+    record = audit.Audit(config)
+
+    def send(*names: str) -> None:
+        for name in names:
+            record.received("springfield", "springfield", "1", name, 5, hollow(tmp_path / name, 5))
+
+    async def go() -> None:
+        send("a.csv", "b.csv", "c.csv")
+        await until(lambda: len(audit.sessions(config.sessions, "springfield", today().date())[:1]) == 1)
+        send("d.csv")
+        await asyncio.to_thread(record.close)
+
+    asyncio.run(go())
+    [one] = audit.sessions(config.sessions, "springfield", today().date())
+    assert [(each["file"], bool(each["sha256"])) for each in one["files"]] == [("a.csv", True), ("b.csv", True), ("c.csv", False), ("d.csv", True)]
+
+
+def test_the_end_waits_for_no_file_that_takes_long(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "CLOSING_SECONDS", 0.1)
+    record = audit.Audit(config)
+    with capture_logs() as told:
+        record.received("springfield", "springfield", "1", "students.csv", 8 << 40, hollow(tmp_path / "students.csv", 8 << 40))
+        record.closed("springfield", "springfield", "192.0.2.1", "1", ending="stopped", received=1)
+        record.close()
+    assert [each["event"] for each in told] == ["checksum_left_out", "file_received", "session_closed"]
+    [one] = audit.sessions(config.sessions, "springfield", today().date())
+    assert [(each["bytes"], each["sha256"]) for each in one["files"]] == [(8 << 40, None)]
+    assert one["ending"] == "stopped"
+
+
+def test_a_file_that_ends_too_soon_is_on_record_without_a_checksum(config: Config, tmp_path: Path) -> None:
+    record = audit.Audit(config)
+    with capture_logs() as told:
+        record.received("springfield", "springfield", "1", "students.csv", 6, hollow(tmp_path / "students.csv", 5))
+        record.close()
+    assert [(each["event"], each.get("fault")) for each in told] == [("checksum_left_out", "The file ends too soon"), ("file_received", None)]
+    [one] = audit.sessions(config.sessions, "springfield", today().date())
+    assert [each["sha256"] for each in one["files"]] == [None]
 
 
 def test_who_closed_his_channel_and_is_gone_without_a_goodbye_has_left_in_order(crewed: Config) -> None:

@@ -139,3 +139,12 @@ def test_a_record_that_cannot_be_read_keeps_no_night_from_being_sealed(config: C
     with structlog.testing.capture_logs() as logs:
         assert not names(seal(config))
     assert [(each["event"], each["log_level"]) for each in logs] == [("audit_failed", "error")]
+
+
+def test_a_file_whose_checksum_is_not_on_record_crosses_nothing(config: Config) -> None:
+    send(config, *[(session, "students.csv", "same") for session in ("one", "two")], ("two", "a.csv", "two's"), ("one", "b.csv", "one's"))
+    [day] = (config.sessions / "springfield").glob("*.jsonl")
+    lines = [json.loads(each) for each in day.read_text().splitlines()]
+    next(each for each in lines if each["event"] == "file")["sha256"] = None
+    day.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    assert not names(seal(config))
