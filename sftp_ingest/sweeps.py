@@ -29,6 +29,9 @@ log = structlog.get_logger()
 _SOONEST_SECONDS = 0.2
 """A home that is still busy is not looked at more often than this."""
 
+_LOOKS = 4
+"""So many homes are looked at at once; none waits for one with large files to be sealed, while others have their turn."""
+
 _RETENTION_HOURS = 1
 _BREATH_SECONDS = 0.2
 
@@ -55,7 +58,9 @@ class Sweeps:
         self._overdue: set[str] = set()
         self._stopping = threading.Event()
         self._context = multiprocessing.get_context("forkserver")
-        executors = {"default": ThreadPoolExecutor(1), "retention": ThreadPoolExecutor(1)}  # no home waits while files are compressed
+        self._looked_at: set[str] = set()
+        self._turning = threading.Lock()
+        executors = {"default": ThreadPoolExecutor(_LOOKS), "retention": ThreadPoolExecutor(1)}  # no home waits while files are compressed
         self._scheduler = BackgroundScheduler(executors=executors, timezone=UTC, job_defaults={"misfire_grace_time": None})
 
     @property
@@ -75,7 +80,7 @@ class Sweeps:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Finish the look in progress, begin no other; compressing is broken off, and loses nothing by it."""
+        """Finish the looks in progress, begin no other; compressing is broken off, and loses nothing by it."""
         self._stopping.set()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
@@ -87,20 +92,37 @@ class Sweeps:
 
     def _look_later(self, district: str, seconds: float) -> None:
         at = datetime.now(UTC) + timedelta(seconds=max(seconds, _SOONEST_SECONDS))
-        self._scheduler.add_job(self._look, "date", run_date=at, args=(district,), id=f"home-{district}", replace_existing=True)
+        # While one look is sealing, another may come to see that, and plan the next.
+        self._scheduler.add_job(self._look, "date", run_date=at, args=(district,), id=f"home-{district}", replace_existing=True, max_instances=2)
 
     def _look_at_all(self) -> None:
         try:
             for district in register.districts(self._engine):
-                self._look(district.id)
+                self._look_later(district.id, 0)
         except StoreError as fault:
             log.error("ledger_unreachable", error=str(fault))
         self._wake_runner()
 
     def _look(self, district: str) -> None:
+        """Look at the home, unless another look is still sealing it: then later."""
+        with self._turning:
+            busy = district in self._looked_at
+            self._looked_at.add(district)
+        if busy:
+            self._look_later(district, self._config.settings(district).settle_seconds)
+            return
+        try:
+            self._look_closely(district)
+        except StoreError as fault:
+            log.error("ledger_unreachable", error=str(fault))
+        finally:
+            with self._turning:
+                self._looked_at.remove(district)
+
+    def _look_closely(self, district: str) -> None:
         """Seal the home and its preview folder, each if it is settled and holds anything new, else look again when it may be."""
         known = register.district(self._engine, district)
-        if known is None:
+        if known is None or self._stopping.is_set():
             return
         home = self._config.homes / district
         waits = [self._seal(district, home / inbox.PREVIEW, "preview"), None if known.paused else self._seal(district, home, "sftp")]

@@ -1,0 +1,45 @@
+"""Homes that are looked at, in this process, until they are sealed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from sftp_ingest.store import ledger
+from sftp_ingest.sweeps import Sweeps
+from tests.conftest import PATIENCE_SECONDS
+from tests.integration.house import House
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_home_is_sealed_while_another_ones_large_file_is_still_read(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme", "bravo").having(settle_seconds=0)
+    large = house.config.homes / "acme" / "students.csv"
+    large.touch()
+    os.truncate(large, 8 << 40)
+    sweeps = Sweeps(house.config, engine, lambda: None)
+    sweeps.start()
+    try:
+        until(lambda: list(house.config.deliveries.glob("acme/.*.tmp/students.csv")))
+        (house.config.homes / "bravo" / "students.csv").write_text("new")
+        for _ in range(3):
+            sweeps.ring("acme")
+            sweeps.ring("bravo")
+        until(lambda: ledger.last_delivery(engine, "bravo", "sftp"))
+        assert ledger.last_delivery(engine, "acme", "sftp") is None
+        os.truncate(large, 5)
+        until(lambda: ledger.last_delivery(engine, "acme", "sftp"))
+    finally:
+        os.truncate(large, 5)
+        sweeps.stop()
+    assert [len(ledger.deliveries(engine, each)) for each in ("acme", "bravo")] == [1, 1]
