@@ -137,6 +137,11 @@ class Config:
         return self.data / "locks"
 
     @property
+    def daemon_lock(self) -> Path:
+        """Held by the daemon of this home; its name is no district's, whose locks have an ending."""
+        return self.locks / "daemon"
+
+    @property
     def host_keys(self) -> tuple[Path, ...]:
         """The server's private host keys."""
         return tuple(self.file.parent / each for each in self.server.host_key)

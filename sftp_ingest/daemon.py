@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import sdnotify
@@ -27,15 +30,32 @@ _PULSE_SECONDS = 1.0
 
 def serve(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises IngestError where a part cannot start or has died; systemd then starts the daemon anew."""
-    engine = database.open_engine(config.database_url)
-    database.check(engine)
-    config.homes.mkdir(parents=True, exist_ok=True)
-    config.deliveries.mkdir(parents=True, exist_ok=True)
-    config.locks.mkdir(parents=True, exist_ok=True)
     for folder in (config.homes, config.deliveries, config.locks):
+        folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigError(f"data: this user may not read and write {folder}")
-    asyncio.run(_serve(config, engine))
+    with _alone(config):
+        engine = database.open_engine(config.database_url)
+        database.check(engine)
+        asyncio.run(_serve(config, engine))
+
+
+@contextmanager
+def _alone(config: Config) -> Iterator[None]:
+    """The home is this daemon's as long as this lasts. Raises ConfigError where it is another's.
+
+    The kernel gives the lock back when the daemon dies, however it dies: no process that it starts inherits the file.
+    """
+    with config.daemon_lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ConfigError(f"another daemon, process {file.read()}, serves this home: {config.data}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 async def _serve(config: Config, engine: Engine) -> None:
