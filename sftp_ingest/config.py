@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
+from urllib.parse import unquote
 
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.model import Derivations, Limits
@@ -25,6 +26,8 @@ AT_LEAST_ONE = (
     *("sessions_per_district", "sessions_per_address", "handles_per_session", "home_files"),
 )
 FORMATS = ("auto", "clever", "oneroster")
+
+_IN_A_URL = str.maketrans({"%": "%25", "?": "%3F"})
 
 T = TypeVar("T", "Server", "Runs", "Settings", Limits, Derivations)
 
@@ -190,7 +193,8 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     if not isinstance(url, str):
         raise ConfigError("database.url must be text")
     if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
-        url = f"sqlite:///{(path.parent / url.removeprefix('sqlite:///')).resolve()}"
+        file, mark, options = url.removeprefix("sqlite:///").partition("?")
+        url = f"sqlite:///{(path.parent / unquote(file)).resolve().as_posix().translate(_IN_A_URL)}{mark}{options}"
     defaults = _settings(_table(table, "defaults"), Settings(), "defaults.", path.parent)
     districts = {
         name: _settings(_table(_table(table, "districts"), name, "districts."), defaults, f"districts.{name}.", path.parent)

@@ -59,6 +59,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def an_empty_database(request: pytest.FixtureRequest, kind: str, path: Path) -> Iterator[str]:
     """The URL of a database of its own, on SQLite in a file at the path; on PostgreSQL it is gone afterwards."""
     if kind == "sqlite":
+        path.touch(mode=0o600)
         yield f"sqlite:///{path}"
         return
     server = request.getfixturevalue("postgres_url")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -17,9 +18,9 @@ import structlog
 from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from sftp_ingest.errors import CollisionError, ConfigError, StoreError
 
@@ -68,7 +69,10 @@ _FAULTS = (
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `sqlite:///file` or `postgresql://…`; nothing is connected yet. Raises ConfigError for any other URL, StoreError without a folder."""
+    """An engine for `sqlite:///file` or `postgresql://…`; nothing is connected yet. Raises ConfigError for any other URL, StoreError without a folder.
+
+    Only `upgrade` makes the file of a SQLite database: everybody else gets a StoreError where there is none.
+    """
     parsed = check_url(url)
     if parsed.drivername.startswith("sqlite"):
         return _open_sqlite(parsed)
@@ -91,16 +95,21 @@ def check_url(url: str) -> URL:
 def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ConfigError("database.url must name a file: every run is a process of its own and has to find the same database")
-    folder = Path(url.database).absolute().parent
-    if not folder.is_dir():
-        raise StoreError(f"the folder of the database does not exist: {folder}")
-    engine = create_engine(url.set(drivername="sqlite+pysqlite"), hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+    if url.query:
+        raise ConfigError("database.url: nothing may follow the file of a SQLite database; a ? in its name is written %3F")
+    path = Path(url.database).absolute()
+    if not path.parent.is_dir():
+        raise StoreError(f"the folder of the database does not exist: {path.parent}")
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), hide_parameters=True, creator=lambda: _connected(path))
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # Python's own BEGIN comes late and leaves tables outside the transaction; ours is below
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}")
+    def note(_connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info["file"] = _file(path)
+
+    @event.listens_for(engine, "checkout")
+    def look(_connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        if entry.info["file"] != _file(path):  # what is written to a file without a name is lost
+            raise DisconnectionError
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -110,6 +119,52 @@ def _open_sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells the file that lies there from another one that takes its place; None where none lies there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection to the SQLite database in this file, which must be there already. Raises StoreError."""
+    try:
+        # isolation_level: Python's own BEGIN comes late and leaves tables outside the transaction; the engine's own is above
+        made = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            made.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error as fault:
+        raise _unopened(path, fault) from None
+    return made
+
+
+def _unopened(path: Path, fault: sqlite3.Error) -> StoreError:
+    """The fault of a connection, with the path of the file where the file is to blame.
+
+    The file is not opened to find out: to close it again would give up what other connections of this process have locked.
+    """
+    name = getattr(fault, "sqlite_errorname", "")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return StoreError(f"there is no database at {path}; `sftp-ingest database upgrade` makes one")
+    except OSError as refused:
+        return StoreError(f"the database {path} cannot be opened: {refused.strerror}")
+    if not name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return _told(fault)
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        cause = "its disk may be read but not written"
+    elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        cause = "this user may not read and write it"
+    elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        cause = "this user may not write into its folder"
+    else:
+        cause = "SQLite does not say why"
+    return StoreError(f"the database {path} cannot be opened: {cause} ({name})")
 
 
 @contextmanager
@@ -241,8 +296,11 @@ def _told(fault: Exception) -> StoreError:
 def upgrade(engine: Engine) -> None:
     """Brings the schema to this program's version, in one transaction; where it is there already, nothing happens.
 
+    Makes the file of a SQLite database where there is none, for nobody but this user, whatever the umask.
     Raises StoreError if it is newer, or where what is stored breaks a rule of it; then nothing was changed.
     """
+    if engine.dialect.name == "sqlite":
+        _make(Path(engine.url.database or "").absolute())
     with _rebuilding(engine) as connection:
         before, known = _revision(connection), _revisions()
         if before == known[-1]:
@@ -256,6 +314,11 @@ def upgrade(engine: Engine) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     log.info("database_upgraded", before=before, after=known[-1])
+
+
+def _make(path: Path) -> None:
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 @contextmanager

@@ -70,6 +70,24 @@ def test_init_a_second_time_keeps_what_is_there(tmp_path: Path) -> None:
     assert (house / "data").stat().st_mode & 0o077 == 0
 
 
+def test_a_house_may_have_any_name_and_its_database_lies_in_it(tmp_path: Path) -> None:
+    house = tmp_path / "100%41 #1?mode=memory"
+    assert run_command("init", str(house), cwd=tmp_path).returncode == 0
+    assert run_command("districts", "add", "springfield", cwd=house).returncode == 0
+    assert stat.S_IMODE((house / "sftp-ingest.db").stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == [house.name]
+
+
+def test_a_database_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    assert run_command("init", cwd=tmp_path).returncode == 0
+    config = tmp_path / FILE_NAME
+    config.write_text(config.read_text(encoding="utf-8").replace("sqlite:///sftp-ingest.db", "sqlite:///none.db"), encoding="utf-8")
+    for arguments in (("districts", "list"), ("serve",)):
+        done = run_command(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (3, f"sftp-ingest: there is no database at {tmp_path}/none.db; `sftp-ingest database upgrade` makes one\n")
+    assert not (tmp_path / "none.db").exists()
+
+
 def test_a_key_that_expires_and_another_password_are_given_without_a_restart(home: Home, tmp_path: Path) -> None:
     home.command("districts", "add", "shelbyville")
     path = tmp_path / "key.pub"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -327,7 +329,7 @@ def test_every_spelling_of_a_postgresql_url_is_the_same(postgres_url: str) -> No
         engine.dispose()
 
 
-@pytest.mark.parametrize("url", ["mysql://here/db", "nonsense", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize("url", ["mysql://here/db", "nonsense", "sqlite://", "sqlite:///:memory:", "sqlite:///x.db?mode=ro"])
 def test_a_url_of_no_use_is_a_fault_of_the_configuration(url: str) -> None:
     with pytest.raises(ConfigError, match=r"database\.url"):
         database.open_engine(url)
@@ -336,6 +338,79 @@ def test_a_url_of_no_use_is_a_fault_of_the_configuration(url: str) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"folder of the database does not exist: .*/absent"):
         database.open_engine(f"sqlite:///{tmp_path}/absent/x.db")
+
+
+@pytest.mark.parametrize("name", ["x.db", "100%41 #1; a&mode=memory.db", "file:x.db"])
+def test_the_file_of_a_database_is_made_for_this_user_alone_and_by_an_upgrade_only(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    engine = database.open_engine(f"sqlite:///{tmp_path}/{name.replace('%', '%25')}")
+    with pytest.raises(StoreError, match=rf"there is no database at {re.escape(str(path))};") as told:
+        database.check(engine)
+    assert not told.value.transient
+    assert list(tmp_path.iterdir()) == []
+    before = os.umask(0o022)
+    try:
+        database.upgrade(engine)
+        with database.writing(engine) as connection:
+            connection.execute(insert(tables.districts), {"id": "x", "name": "", "created_at": NOW, "paused": False})
+    finally:
+        os.umask(before)
+    assert {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()} == dict.fromkeys((name, f"{name}-wal", f"{name}-shm"), 0o600)
+    engine.dispose()
+
+
+def test_a_file_that_vanishes_under_open_connections_is_missed_and_one_that_takes_its_place_is_used(tmp_path: Path) -> None:
+    engine = database.open_engine(f"sqlite:///{tmp_path}/x.db")
+    database.upgrade(engine)
+    (tmp_path / "aside").mkdir()
+    for each in tmp_path.glob("x.db*"):
+        each.rename(tmp_path / "aside" / each.name)
+    with pytest.raises(StoreError, match="there is no database at"):
+        register.add_district(engine, "x", "", NOW)
+    assert [each.name for each in tmp_path.iterdir()] == ["aside"]
+    for each in (tmp_path / "aside").iterdir():
+        each.rename(tmp_path / each.name)
+    register.add_district(engine, "x", "", NOW)
+    for each in tmp_path.glob("x.db*"):
+        each.unlink()
+    other = database.open_engine(f"sqlite:///{tmp_path}/x.db")
+    database.upgrade(other)
+    assert register.districts(engine) == []
+    engine.dispose()
+    other.dispose()
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder, as a user who is not root, whom no file refuses anything."""
+    with tempfile.TemporaryDirectory() as folder:
+        user = os.geteuid()
+        if user == 0:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        yield Path(folder)
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "cause"),
+    [
+        (0o500, 0o600, "this user may not write into its folder (SQLITE_"),
+        (0o700, 0o000, "this user may not read and write it (SQLITE_CANTOPEN)"),
+        (0o600, 0o600, "Permission denied"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named_with_the_cause(as_nobody: Path, folder_mode: int, file_mode: int, cause: str) -> None:
+    path = as_nobody / "house" / "x.db"
+    path.parent.mkdir()
+    engine = database.open_engine(f"sqlite:///{path}")
+    database.upgrade(engine)
+    engine.dispose()
+    path.chmod(file_mode)
+    path.parent.chmod(folder_mode)
+    with pytest.raises(StoreError, match=re.escape(f"the database {path} cannot be opened: {cause}")):
+        database.check(engine)
+    path.parent.chmod(0o700)
 
 
 def test_a_file_that_is_no_database_is_told_so(tmp_path: Path) -> None:
@@ -354,6 +429,7 @@ def test_a_server_that_is_not_there_is_worth_another_try() -> None:
 def test_a_locked_database_is_worth_another_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     engine = database.open_engine(f"sqlite:///{tmp_path}/x.db")
+    database.upgrade(engine)
     with database.writing(engine), pytest.raises(StoreError, match="locked by another process") as told, database.writing(engine):
         pass
     assert told.value.transient
