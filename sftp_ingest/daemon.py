@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, IngestError
-from sftp_ingest.intake import server
+from sftp_ingest.intake import hostkeys, server
+from sftp_ingest.intake.keys import check_authorities
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.logs import set_up_logging
 from sftp_ingest.runner import Runner
@@ -30,14 +31,45 @@ _PULSE_SECONDS = 1.0
 
 def serve(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises IngestError where a part cannot start or has died; systemd then starts the daemon anew."""
+    for fault in obstacles(config):
+        raise fault
     for folder in (config.homes, config.deliveries, config.locks):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise ConfigError(f"data: this user may not read and write {folder}")
+        folder.mkdir(exist_ok=True)
     with _alone(config):
-        engine = database.open_engine(config.database_url)
+        asyncio.run(_serve(config, database.open_engine(config.database_url)))
+
+
+def obstacles(config: Config) -> list[IngestError]:
+    """All that keeps a daemon from beginning with this configuration, as far as a look tells; nothing is changed."""
+    found = []
+    for look in (_look_at_keys, _look_at_folders, _look_at_database):
+        try:
+            look(config)
+        except IngestError as fault:
+            found.append(fault)
+    return found
+
+
+def _look_at_keys(config: Config) -> None:
+    check_authorities(config.server.user_authorities)
+    hostkeys.read_host_keys(config)
+
+
+def _look_at_folders(config: Config) -> None:
+    if not config.data.is_dir():
+        raise ConfigError(f"data: there is no folder {config.data}; `sftp-ingest init` makes it")
+    for folder in (config.homes, config.deliveries, config.locks):
+        there = folder if folder.exists() else config.data
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigError(f"data: this user may not read and write {there}")
+
+
+def _look_at_database(config: Config) -> None:
+    engine = database.open_engine(config.database_url)
+    try:
         database.check(engine)
-        asyncio.run(_serve(config, engine))
+    finally:
+        engine.dispose()
 
 
 @contextmanager

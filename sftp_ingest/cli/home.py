@@ -57,34 +57,41 @@ def init(
 
 def serve(config_path: ConfigOption = None) -> None:
     """Receive deliveries until SIGTERM."""
-    from sftp_ingest import daemon  # asyncssh, watchdog and APScheduler are for this command alone
+    from sftp_ingest import daemon  # asyncssh, watchdog and APScheduler are for this command and `config check`
 
     settings = config.load(config.locate(config_path))
-    if not any(each.exists() for each in settings.host_keys):
-        raise ConfigError(f"server.host_key: there is no key at {settings.host_keys[0]}; `sftp-ingest init` makes one")
     set_up_logging(settings.log_format)
     daemon.serve(settings)
 
 
 @config_app.command("check")
 def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Say whether the configuration is sound, the districts' own rules among it, and what it comes to."""
+    """Say what the configuration comes to, and whether `serve` can begin with it: keys, folders, database, and the districts' own rules."""
+    from sftp_ingest import daemon  # asyncssh, watchdog and APScheduler are for this command and `serve`
+
     settings = config.load(config.locate(config_path))
     for where, each in (("defaults", settings.defaults), *((f"districts.{name}", each) for name, each in settings.districts.items())):
         _check_rules(where, each)
     found = {
         "config": str(settings.file),
         "data": str(settings.data),
-        "database": database.open_engine(settings.database_url).url.render_as_string(hide_password=True),
+        "database": database.check_url(settings.database_url).render_as_string(hide_password=True),
         "listen": f"{settings.server.host}:{settings.server.port}",
         "host_key": [str(each) for each in settings.host_keys],
-        "districts": sorted(settings.districts),
     }
+    if settings.districts:
+        found["own_settings"] = sorted(settings.districts)
+    faults = [str(each) for each in daemon.obstacles(settings)]
     if as_json:
-        return shared.print_json(found)
-    for key, value in found.items():
-        shared.out.print(f"{key:12} {', '.join(value) if isinstance(value, list) else value}", highlight=False, soft_wrap=True)
-    return None
+        shared.print_json(found | {"faults": faults})
+    else:
+        for key, value in found.items():
+            line = f"{key.replace('_', ' '):12} {', '.join(value) if isinstance(value, list) else value}"
+            shared.out.print(line, highlight=False, soft_wrap=True)
+        for fault in faults:
+            typer.echo(f"sftp-ingest: {fault}", err=True)
+    if faults:
+        raise typer.Exit(2)
 
 
 def _check_rules(where: str, settings: config.Settings) -> None:

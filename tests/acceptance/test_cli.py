@@ -110,7 +110,33 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     assert told["config"] == str(home.folder / FILE_NAME)
     assert told["listen"] == "127.0.0.1:0"
     assert told["database"].startswith("sqlite")
+    assert "own_settings" not in told
     assert str(home.folder / "data") in home.command("config", "check")
+
+
+def test_config_check_tells_all_that_serve_would_refuse_one_line_each(tmp_path: Path) -> None:
+    assert run_command("init", cwd=tmp_path).returncode == 0
+    config = tmp_path / FILE_NAME
+    config.write_text(config.read_text(encoding="utf-8") + '\n[districts.springfield]\nformat = "clever"\n', encoding="utf-8")
+    assert "\nown settings springfield\n" in run_command("config", "check", cwd=tmp_path).stdout
+
+    for path in (tmp_path / "host_key", tmp_path / "host_key_rsa", tmp_path / "data", tmp_path / "sftp-ingest.db"):
+        path.rename(path.with_name(f"aside-{path.name}"))
+    (tmp_path / "sftp-ingest.db").touch()
+    lines = [
+        f"server.host_key: there is no key at {tmp_path}/host_key; `sftp-ingest init` makes one",
+        f"data: there is no folder {tmp_path}/data; `sftp-ingest init` makes it",
+        "the database has no tables yet; run `sftp-ingest database upgrade`",
+    ]
+    done = run_command("config", "check", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()) == (2, [f"sftp-ingest: {line}" for line in lines])
+    asked = run_command("config", "check", "--json", cwd=tmp_path)
+    assert (asked.returncode, json.loads(asked.stdout)["faults"]) == (2, lines)
+    for line, path in zip(lines, ("host_key", "data", "sftp-ingest.db"), strict=True):
+        served = run_command("serve", cwd=tmp_path)
+        assert (served.returncode, served.stderr) == (3 if "tables" in line else 2, f"sftp-ingest: {line}\n")
+        (tmp_path / f"aside-{path}").rename(tmp_path / path)
+    assert run_command("config", "check", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
