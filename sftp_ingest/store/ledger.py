@@ -253,7 +253,7 @@ def findings(engine: Engine, run_id: int) -> tuple[Finding, ...]:
 
 
 def revertible(engine: Engine, run_id: int) -> SyncRun:
-    """The run of this id. Raises RunError where there is none, or nothing of it that could be reverted."""
+    """The run of this id. Raises RunError where there is none, nothing of it that could be reverted, or a revert of it that stands."""
     changes = tables.changes
     found = run(engine, run_id)
     if found is None:
@@ -262,11 +262,28 @@ def revertible(engine: Engine, run_id: int) -> SyncRun:
         raise RunError(f"run {run_id} has not ended yet")
     with reading(engine) as connection:
         first = connection.scalar(select(changes.c.operation).where(changes.c.run_id == run_id).order_by(changes.c.sequence).limit(1))
+        already = _standing_revert(connection, found)
     if first == "baseline":
         raise RunError(f"run {run_id} brought the first roster of {found.district}, which the change log tells in one entry: it cannot be reverted")
     if first is None:
         raise RunError(f"run {run_id} has no changes in the change log; there is nothing to revert")
+    if already is not None:
+        raise RunError(f"run {run_id} is reverted already, by run {already}")
     return found
+
+
+def _standing_revert(connection: Connection, undone: SyncRun) -> int | None:
+    """The run that reverted this one, where it changed anything and was not reverted itself since."""
+    runs = tables.sync_runs
+    query = select(runs.c.id, runs.c.reverts).where(runs.c.district_id == undone.district, runs.c.id > undone.id, runs.c.outcome == "successful")
+    reverted: set[int] = set()
+    for each, reverts in connection.execute(query.where(runs.c.reverts.is_not(None)).order_by(runs.c.id.desc())):  # a revert comes after its run
+        if each in reverted:
+            continue
+        if reverts == undone.id:
+            return int(each)
+        reverted.add(reverts)
+    return None
 
 
 @insisting

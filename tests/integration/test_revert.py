@@ -155,13 +155,32 @@ def test_any_run_of_the_change_log_is_reverted_and_two_nights_in_turn(engine: En
     assert whole(engine) == before
 
 
-def test_a_run_reverted_twice_changes_nothing_the_second_time(engine: Engine) -> None:
+def test_a_run_that_is_reverted_is_reverted_again_only_once_its_revert_is_undone(engine: Engine) -> None:
     add(engine, "acme")
     night = done(engine, change_set(students=[person("1")]))
+    first = reverted(engine, night).id
+    with pytest.raises(RunError, match=f"^run {night} is reverted already, by run {first}$"):
+        ledger.revert(engine, night, NOW)
+    again = reverted(engine, first).id
+    with pytest.raises(RunError, match=f"^run {first} is reverted already, by run {again}$"):
+        ledger.revert(engine, first, NOW)
+    last = reverted(engine, night).id
+    for run, by in ((night, last), (first, again)):
+        with pytest.raises(RunError, match=f"^run {run} is reverted already, by run {by}$"):
+            ledger.revert(engine, run, NOW)
+    assert current(engine, "students")["1",]["active"] is False
+
+
+def test_of_two_reverts_that_wait_the_second_one_fails_and_changes_nothing(engine: Engine) -> None:
+    add(engine, "acme")
+    night = done(engine, change_set(students=[person("1")]))
+    second = ledger.revert(engine, night, NOW)
     reverted(engine, night)
     before = whole(engine)
-    again = reverted(engine, night)
-    assert (again.outcome, again.left_alone) == ("unchanged", {})
+    claimed = ledger.claim(engine, "me", NOW, run=second)
+    assert claimed is not None
+    with pytest.raises(RunError, match="is reverted already"):
+        revert.revert(engine, claimed, Settings())
     assert whole(engine) == before
 
 
