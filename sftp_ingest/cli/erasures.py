@@ -62,11 +62,18 @@ def _confirm(wanted: str, what: str, yes: bool) -> None:
 
 
 def _tell(made: Certificate, as_json: bool) -> None:
-    """Print the certificate."""
+    """Print the certificate; where nobody has the id, the exit code says so too."""
     from sftp_ingest import erasure
 
     if as_json:
-        return shared.print_json(erasure.as_json(made))
+        shared.print_json(erasure.as_json(made))
+    else:
+        _print(made)
+    if made.empty:
+        raise typer.Exit(2)
+
+
+def _print(made: Certificate) -> None:
     what = f"{made.district}, {made.person}" if made.person else made.district
     head = "There was nothing to erase" if made.empty else "Certificate of erasure"
     lines = [f"{head}: {made.kind} {what}, {shared.instant(made.erased_at)}", ""]
@@ -77,4 +84,3 @@ def _tell(made: Certificate, as_json: bool) -> None:
     lines += ["", made.pages, "", "What cannot be reached from here:", *(f"- {each}" for each in made.unreached)]
     for line in lines:
         shared.out.print(line, highlight=False, markup=False, soft_wrap=True)
-    return None

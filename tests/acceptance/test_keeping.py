@@ -88,9 +88,9 @@ def test_a_district_is_erased_only_by_who_types_its_id_and_not_while_it_is_conne
     assert [each["id"] for each in home.json("districts", "list")] == ["shelbyville"]
     assert not any(home.roster(DISTRICT).values())
     assert not [path for path in (home.folder / "data").rglob("*") if DISTRICT in path.name]
-    again = home.json("districts", "erase", DISTRICT, "--yes")
+    again = home.json("districts", "erase", DISTRICT, "--yes", code=2)
     assert not any((*again["rows"].values(), *again["files"].values()))
-    assert home.command("districts", "erase", DISTRICT, "--yes").startswith("There was nothing to erase: district springfield"), "nobody may file that"
+    assert home.command("districts", "erase", DISTRICT, "--yes", code=2).startswith("There was nothing to erase: district springfield"), "nobody may file that"
     home.push(nights[0].folder, "shelbyville")
     assert home.wait_for_runs(2, "shelbyville").outcome == "unchanged"
     assert home.stop() == 0
@@ -107,6 +107,7 @@ def test_a_person_is_erased_and_the_certificate_names_nobody(home: Home, nights:
     assert not [row for row in home.records("users", DISTRICT, active=None) if row["role"] == "student" and row["sis_id"] == student["sis_id"]]
     assert not [row for row in home.records("enrollments", DISTRICT, active=None) if row["student_id"] == student["sis_id"]]
     assert home.sealed(DISTRICT) == []
-    made = home.json("users", "erase", DISTRICT, student["sis_id"], "--role", "student", "--yes")
+    made = home.json("users", "erase", DISTRICT, student["sis_id"], "--role", "student", "--yes", code=2)
     assert not any((*made["rows"].values(), *made["files"].values()))
+    assert home.command("users", "erase", DISTRICT, "nobody's", "--yes", code=2).startswith("There was nothing to erase: person")
     assert home.json("sync", DISTRICT, str(nights[0].folder))["counts"]["students"]["created"] == 1
