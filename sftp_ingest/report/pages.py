@@ -18,9 +18,11 @@ from sftp_ingest.report.summary import FixIt
 
 MOST_CAUSES = 100
 MOST_NIGHTS = 30
-COLUMNS = ("rows", "existing", "created", "updated", "moved", "deactivated", "reactivated", "rejected", "waiting", "unchanged")
+COLUMNS = ("rows", "rejected", "waiting", "created", "updated", "moved", "deactivated", "reactivated", "existing", "unchanged")
+"""What needs a person comes first, where a phone shows it without scrolling."""
+
 SPARE = ("existing", "unchanged")
-"""Columns that a phone does not show, so that what is left out or waits needs no scrolling."""
+"""Columns that a phone does not show."""
 
 PICTURED = ("students", "enrollments")
 """Two pictures, people and their classes: one scale for both would drown the people."""

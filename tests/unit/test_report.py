@@ -452,6 +452,14 @@ def test_the_page_tells_files_seconds_hold_and_causes() -> None:
         assert told in words
 
 
+def test_what_needs_a_person_is_counted_before_what_may_be_off_a_phones_screen() -> None:
+    counts = {"students": Counts(10, 11, created=1, updated=1, moved=1, deactivated=1, unchanged=6, rejected=1, waiting=2)}
+    heads = re.findall(r'<th scope="col"( class="spare")?>(\w+)</th>', pages.html(report_of("on_hold", counts=counts)).partition("</thead>")[0])
+    assert [name for _, name in heads[:4]] == ["Entity", "Rows", "Rejected", "Waiting"]
+    assert [name for spare, name in heads if spare] == ["Existing", "Unchanged"]
+    assert "Reactivated" not in [name for _, name in heads]
+
+
 def test_every_table_has_headers_and_every_picture_a_name() -> None:
     parsed = _Page(pages.html(report_of(history=full_history())))
     assert all(attributes.get("scope") for tag, attributes in parsed.tags if tag == "th")
