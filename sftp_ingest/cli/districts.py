@@ -55,13 +55,12 @@ def list_districts(config_path: ConfigOption = None, as_json: JsonOption = False
     here = shared.opened(config_path)
     found = [_told(here, each) for each in register.districts(here.engine)]
     if as_json:
-        return shared.print_json(found)
+        return shared.print_json([shared.plain(each) for each in found])
     rows = shared.table("district", "state", "last delivery", "run", "outcome", "hold", "name")
     for each in found:
-        state = f"overdue since {each['overdue_since'][:16]}Z" if each["overdue_since"] else each["state"]
-        delivered = f"{each['last_delivery'][:16].replace('T', ' ')}Z" if each["last_delivery"] else ""
-        cells = (each["id"], state, delivered, each["last_run"], each["last_outcome"], each["open_hold"], each["name"])
-        rows.add_row(*("" if cell is None else str(cell) for cell in cells))
+        state = f"overdue since {shared.instant(each['overdue_since'])}" if each["overdue_since"] else each["state"]
+        cells = (each["id"], state, each["last_delivery"], each["last_run"], each["last_outcome"], each["open_hold"], each["name"])
+        rows.add_row(*map(shared.words, cells))
     shared.show(rows, "there is no district yet; `sftp-ingest districts add ID` makes one")
     return None
 
@@ -90,12 +89,9 @@ def show(district: DistrictArgument, account: AccountOption = "", config_path: C
         "limits": vars(settings.limits),
     }
     if as_json:
-        return shared.print_json(told)
+        return shared.print_json(shared.plain(told))
     for key, value in told.items():
-        words = (
-            ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else ", ".join(value) if isinstance(value, list) else value
-        )
-        shared.out.print(f"{key:19} {'' if words is None else words}".rstrip(), highlight=False, soft_wrap=True)
+        shared.out.print(f"{key:19} {shared.words(value)}".rstrip(), highlight=False, soft_wrap=True)
     return None
 
 
@@ -221,8 +217,8 @@ def _told(here: Opened, district: District) -> dict[str, Any]:
         "id": district.id,
         "name": district.name,
         "state": sweeps.state_of(here.engine, here.config, district, now),
-        "overdue_since": since.isoformat() if since else None,
-        "last_delivery": last.received_at.isoformat() if last else None,
+        "overdue_since": since,
+        "last_delivery": last.received_at if last else None,
         "last_run": runs[0].id if runs else None,
         "last_outcome": runs[0].outcome or runs[0].state if runs else None,
         "open_hold": held[0].id if held else None,

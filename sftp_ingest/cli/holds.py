@@ -52,7 +52,7 @@ def list_holds(
         shared.known(here.engine, district)
     found = ledger.holds(here.engine, district or None, None if state is State.ALL else state.value)
     if as_json:
-        return shared.print_json([_told(each) for each in found])
+        return shared.print_json([shared.plain(_told(each)) for each in found])
     rows = shared.table("hold", "run", "district", "since", "state", "why")
     for each in found:
         more = len(each.hold.reasons) - 1
@@ -71,11 +71,11 @@ def show(hold: HoldArgument, config_path: ConfigOption = None, as_json: JsonOpti
         raise HoldError(f"there is no hold {hold}")
     told = _told(found)
     if as_json:
-        return shared.print_json(told)
+        return shared.print_json(shared.plain(told))
     for key, value in told.items():
         lines = value if isinstance(value, list) else [f"{count:,} {entity}" for entity, count in value.items()] if isinstance(value, dict) else [value]
         for position, line in enumerate(lines):
-            shared.out.print(f"{key if position == 0 else '':12} {'' if line is None else line}", highlight=False, soft_wrap=True)
+            shared.out.print(f"{key if position == 0 else '':12} {shared.words(line)}", highlight=False, soft_wrap=True)
     return None
 
 
@@ -101,10 +101,10 @@ def _told(each: HoldRecord) -> dict[str, Any]:
         "run": each.run,
         "district": each.district,
         "state": each.state,
-        "since": each.created_at.isoformat(),
+        "since": each.created_at,
         "reasons": [reason.sentence for reason in each.hold.reasons],
         "scope": dict(each.hold.scope),
         "digest": each.hold.digest,
         "decided_by": each.decided_by or None,
-        "decided_at": each.decided_at.isoformat() if each.decided_at else None,
+        "decided_at": each.decided_at,
     }

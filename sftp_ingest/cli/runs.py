@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from sftp_ingest import runner
 from sftp_ingest.cli import shared
-from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, FixItOption, HtmlOption, JsonOption, RunArgument, ZipOption
+from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, FixItOption, HtmlOption, JsonOption, RunArgument
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError, RunError
 from sftp_ingest.intake import inbox
@@ -199,7 +199,18 @@ def _before_the_next_night(here: shared.Opened, reverted: SyncRun) -> list[str]:
     return advice
 
 
-def report(run: RunArgument, html: HtmlOption = None, zip: ZipOption = None, config_path: ConfigOption = None, as_json: JsonOption = False) -> None:
+def report(
+    run: RunArgument,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the report as one HTML file, in place of text.", callback=shared.writable, show_default=False)
+    ] = None,
+    zip: Annotated[
+        Path | None,
+        typer.Option("--zip", help="Write the report with all details as one zip, in place of text.", callback=shared.writable, show_default=False),
+    ] = None,
+    config_path: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """The report of a run, as text, as JSON, as one HTML file, or with all details in a zip."""
     here = shared.opened(config_path)
     made = runner.report_of(here.engine, run)

@@ -31,8 +31,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 RunArgument = Annotated[int, typer.Argument(help="The run's number.", min=1, max=2**31 - 1)]
 DistrictArgument = Annotated[str, typer.Argument(help="The district's id.", show_default=False)]
 
-_WIDE = 200
-"""Where nobody's terminal sets a width, as in a pipe or a file, tables have room: what would not fit would be cut off, and lost."""
+_WIDE = 100_000
+"""Where nobody's terminal sets a width, as in a pipe or a file, no line wraps and no table is cut: a line is what `grep` and `head` count."""
 
 out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
@@ -62,7 +62,8 @@ def opened(path: Path | None) -> Opened:
     return Opened(settings, engine)
 
 
-def _writable(option: typer.CallbackParam, path: Path | None) -> Path | None:
+def writable(option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """A path that a file may be written to. Raises ConfigError, naming the option."""
     name = option.opts[0]
     if path is not None and path.is_dir():
         raise ConfigError(f"{name}: {path} is a folder")
@@ -79,9 +80,8 @@ def _folder(option: typer.CallbackParam, path: Path | None) -> Path | None:
     return path
 
 
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", callback=_writable, show_default=False)]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.", callback=writable, show_default=False)]
 
-ZipOption = Annotated[Path | None, typer.Option("--zip", help="Also write the report with all details as one zip.", callback=_writable, show_default=False)]
 FixItOption = Annotated[
     Path | None,
     typer.Option("--fix-it", help="Also write what was left out and what would change into this folder, as CSV.", callback=_folder, show_default=False),
@@ -128,6 +128,21 @@ def show(rows: Table, otherwise: str) -> None:
 def instant(moment: datetime | None) -> str:
     """A moment for people, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M}Z" if moment else ""
+
+
+def words(value: object) -> str:
+    """A value for people."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, datetime):
+        return instant(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {words(each)}" for name, each in value.items())
+    return ", ".join(map(words, value)) if isinstance(value, list) else str(value)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import signal
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import asyncssh
@@ -475,6 +477,44 @@ def test_an_unknown_district_ends_with_2_and_is_named(home: Home, good: Path) ->
     ):
         done = run_command(*arguments, cwd=home.folder)
         assert (done.returncode, "nobody" in done.stderr, "Traceback" in done.stderr) == (2, True, False), (arguments, done.stderr)
+
+
+def test_what_is_shown_to_people_has_their_words_and_json_has_the_values(home: Home, tmp_path: Path) -> None:
+    home.command("districts", "add", "wordy", "--key", "district_key.pub", "--name", "Wordy " * 60)
+    [line] = [line for line in home.command("districts", "list").splitlines() if "wordy" in line]
+    assert line.rstrip().endswith(("Wordy " * 60).rstrip())
+
+    home.command("sync", "wordy", str(folder_of(tmp_path / "one", small(40))))
+    files = small(40)
+    files["students"], files["enrollments"] = files["students"][20:], [row for row in files["enrollments"] if row["Student_id"] > "0020"]
+    home.command("sync", "wordy", str(folder_of(tmp_path / "two", files)), code=1)
+    told = home.json("districts", "show", "wordy")
+    shown = home.command("districts", "show", "wordy").splitlines()
+    moment = f"{told['last_delivery'][:16].replace('T', ' ')}Z"
+    assert {f"last_delivery       {moment}", "password            no", "settle_seconds      0.5", "overdue_hours       26"} <= set(shown)
+    assert (told["password"], told["overdue_hours"], told["overdue_since"]) == (False, 26.0, None)
+
+    held = home.json("holds", "show", str(told["open_hold"]))
+    assert datetime.fromisoformat(held["since"]).tzinfo is not None
+    assert f"since        {held['since'][:16].replace('T', ' ')}Z" in home.command("holds", "show", str(told["open_hold"])).splitlines()
+
+
+def test_the_readmes_start_runs_word_for_word(tmp_path: Path) -> None:
+    start = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").partition("\n## Start\n")[2].partition("\n## ")[0]
+    here = tmp_path / "ingest"
+    here.mkdir()
+    done = []
+    for line in "".join(re.findall(r"```sh\n(.*?)```", start, re.DOTALL)).splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:2] == ["sftp>", "lcd"]:
+            assert list((here / words[2]).glob("*.csv"))
+        if words[:1] == ["sftp-ingest"] and words[1] != "serve":
+            ended = run_command(*words[1:], cwd=here)
+            assert ended.returncode in (0, 1), (line, ended.stderr)
+            assert ended.returncode == 0 or words[1] == "check", line  # which shows faults
+            done.append(words[1])
+    assert done == ["init", "districts", "sample", "check", "sync", "sync", "runs", "report"]
+    assert (here / "report.html").exists()
 
 
 # ---------------------------------------------------------------- sample, serve, help, hostile arguments
