@@ -276,7 +276,8 @@ def tidy_parts(homes: Path, process: int | None = None) -> None:
         for part in sorted(found, key=lambda each: found[each].st_mtime_ns):  # the last one stays
             named = _RESUMABLE.fullmatch(part)
             try:
-                if not named or not stat.S_ISREG(found[part].st_mode) or not found[part].st_size or _later(folder, named[1], found[part]):
+                whole = found[part].st_nlink > 1  # it had its name already, and may be sealed under it
+                if not named or not stat.S_ISREG(found[part].st_mode) or not found[part].st_size or whole or _later(folder, named[1], found[part]):
                     os.unlink(part, dir_fd=folder)
                     continue
                 with io.FileIO(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "r+b") as file:

@@ -106,6 +106,18 @@ def test_of_blocks_that_came_out_of_order_a_killed_server_leaves_nothing_to_go_o
     with_client(config, act)
 
 
+def test_of_an_upload_that_had_its_name_when_the_server_was_killed_nothing_is_gone_on_with(config: Config, home: Path) -> None:
+    async def act(sftp: asyncssh.SFTPClient) -> None:
+        file = await sftp.open("students.csv", "xb")
+        await file.write(BIG)
+        [part] = parts(home)
+        (home / "students.csv").hardlink_to(part)  # the first of the two steps in which a name is given that nobody may have
+        tidy_parts(config.homes)
+        assert (files(home), parts(home), cut_off(home)) == (["students.csv"], [], {})
+
+    with_client(config, act)
+
+
 def test_a_file_of_which_a_part_was_never_sent_never_appears(config: Config, home: Path) -> None:
     async def act(sftp: asyncssh.SFTPClient) -> None:
         file = await sftp.open("students.csv", "wb")
