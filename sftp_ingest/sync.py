@@ -50,8 +50,8 @@ log = structlog.get_logger()
 Progress = Callable[[str], None]
 """Told the name of each stage as it begins."""
 
-Attendance = Callable[[str, str], pd.DataFrame]
-"""First and last date → the attendance that a district has between them, both included."""
+Attendance = Callable[[Sequence[str]], pd.DataFrame]
+"""Ids, none of them twice → the attendance of these that a district has."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ def plan(
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
 
     Where the roster is `known` to be what another delivery says, only lines that are new may have to be read. `attendance` is asked for the
-    attendance held now between two dates, where the delivery tells of any.
+    attendance held now of the ids that the delivery tells of, whatever its dates.
     Raises ContractError where the district's own contract folder is wrong.
     """
     stages = stages or Stages()
@@ -369,10 +369,10 @@ def _log(run: SyncRun, outcome: Outcome, findings: Sequence[Finding], stages: St
     log.info("run_closed", run=run.id, district=run.district, outcome=outcome, findings=len(findings), seconds=round(sum(stages.seconds.values()), 2))
 
 
-def attendance_held(engine: Engine, district: str, first: str, last: str) -> pd.DataFrame:
-    """The attendance that the district has between two dates, both included."""
+def attendance_held(engine: Engine, district: str, ids: Sequence[str]) -> pd.DataFrame:
+    """The attendance of these ids, none of them twice, that the district has."""
     with database.reading(engine) as connection:
-        return rosters.attendance(connection, district, first, last)
+        return rosters.attendance(connection, district, ids)
 
 
 def _with_attendance(now: Roster, wanted: Roster, attendance: Attendance | None) -> Roster:
@@ -380,8 +380,7 @@ def _with_attendance(now: Roster, wanted: Roster, attendance: Attendance | None)
     told = wanted.entities.get("attendance")
     if attendance is None or told is None or told.empty:
         return now
-    dates = told["date"].to_list()
-    return Roster({**now.entities, "attendance": attendance(min(dates), max(dates))})
+    return Roster({**now.entities, "attendance": attendance(told["attendance_id"].to_list())})
 
 
 def _counts(verdict: Verdict, rules: contract.Contract, now: Roster, change_set: ChangeSet | None, review: holds.Review | None) -> dict[str, Counts]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from sftp_ingest.model import ENTITIES, Entity, Roster
 
 _ROWS = 50_000
-"""How many rows of SQLite are in Python's hands at once."""
+"""How many rows of SQLite are in Python's hands at once, and how many records are asked for by their ids."""
 
 _BLOCK_BYTES = 8 << 20
 """How much CSV is read at once; no cell is longer."""
@@ -35,14 +36,20 @@ def whole(connection: Connection, district_id: str, entity: str) -> pd.DataFrame
     return _read(connection, district_id, ENTITIES[entity])
 
 
-def attendance(connection: Connection, district_id: str, first: str, last: str) -> pd.DataFrame:
-    """The district's attendance between two dates (`YYYY-MM-DD`), both included, as a frame like those of `current`."""
-    return _read(connection, district_id, ENTITIES["attendance"], (first, last))
+def attendance(connection: Connection, district_id: str, ids: Sequence[str]) -> pd.DataFrame:
+    """The district's attendance of these ids, none of them twice, as a frame like those of `current`."""
+    read, entity = _reader(connection), ENTITIES["attendance"]
+    pieces = [ids[begin : begin + _ROWS] for begin in range(0, len(ids), _ROWS)]
+    return frame_of(pa.concat_tables([schema_of((*entity.columns, "active")).empty_table(), *(read(connection, district_id, entity, each) for each in pieces)]))
 
 
-def _read(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None = None) -> pd.DataFrame:
-    read = _from_postgresql if connection.dialect.name == "postgresql" else _from_sqlite
-    return frame_of(read(connection, district_id, entity, dates))
+def _read(connection: Connection, district_id: str, entity: Entity) -> pd.DataFrame:
+    return frame_of(_reader(connection)(connection, district_id, entity, None))
+
+
+def _reader(connection: Connection) -> Callable[[Connection, str, Entity, Sequence[str] | None], pa.Table]:
+    """Reads all records of an entity, or only those of the ids that it is given."""
+    return _from_postgresql if connection.dialect.name == "postgresql" else _from_sqlite
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
@@ -50,7 +57,7 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_string(kind) else None)
 
 
-def _from_postgresql(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None) -> pa.Table:
+def _from_postgresql(connection: Connection, district_id: str, entity: Entity, ids: Sequence[str] | None) -> pa.Table:
     columns = (*entity.columns, "active")
     given = {"district_id": district_id, **entity.fixed}
     # COPY takes no parameters, so psycopg quotes the values itself.
@@ -60,7 +67,7 @@ def _from_postgresql(connection: Connection, district_id: str, entity: Entity, d
         where=sql.SQL(" AND ").join(
             [
                 *(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in given.items()),
-                *([sql.SQL("date BETWEEN {} AND {}").format(*map(sql.Literal, dates))] if dates else []),
+                *([] if ids is None else [sql.SQL("{} = ANY({})").format(sql.Identifier(entity.key[0]), sql.Literal(list(ids)))]),
             ]
         ),
     )
@@ -80,13 +87,13 @@ def _from_postgresql(connection: Connection, district_id: str, entity: Entity, d
     )
 
 
-def _from_sqlite(connection: Connection, district_id: str, entity: Entity, dates: tuple[str, str] | None) -> pa.Table:
+def _from_sqlite(connection: Connection, district_id: str, entity: Entity, ids: Sequence[str] | None) -> pa.Table:
     columns = (*entity.columns, "active")
     given = {"district_id": district_id, **entity.fixed}
     told = ", ".join(f"ifnull(CAST(\"{name}\" AS TEXT), '')" for name in entity.columns)
-    where = " AND ".join([*(f'"{name}" = ?' for name in given), *(["date BETWEEN ? AND ?"] if dates else [])])
+    where = " AND ".join([*(f'"{name}" = ?' for name in given), *([] if ids is None else [f'"{entity.key[0]}" IN (SELECT value FROM json_each(?))'])])
     driver: Any = connection.connection.driver_connection
-    cursor = driver.execute(f'SELECT {told}, active FROM "{entity.table}" WHERE {where}', (*given.values(), *(dates or ())))
+    cursor = driver.execute(f'SELECT {told}, active FROM "{entity.table}" WHERE {where}', (*given.values(), *([] if ids is None else [json.dumps(ids)])))
     schema = schema_of(columns)
     with _uncollected():
         return pa.Table.from_batches(_batches(iter(lambda: cursor.fetchmany(_ROWS), []), schema), schema)

@@ -137,13 +137,13 @@ def planned(
 ) -> Plan:
     """What the files would do."""
     now = now or empty_roster()
-    held = partial(_attendance_between, now)
+    held = partial(_attendance_of, now)
     return plan(written(folder, files, **raw), replace(settings, strict=strict), now, before=before, attendance=held, approved=approved, known=known)
 
 
-def _attendance_between(now: Roster, first: str, last: str) -> pd.DataFrame:
+def _attendance_of(now: Roster, ids: Sequence[str]) -> pd.DataFrame:
     held = now.entities["attendance"]
-    return held[held["date"].between(first, last).to_numpy(dtype=bool)].reset_index(drop=True)
+    return held[held["attendance_id"].isin(ids).to_numpy(dtype=bool)].reset_index(drop=True)
 
 
 def changed(now: Roster, change_set: ChangeSet) -> Roster:

@@ -224,6 +224,16 @@ def test_attendance_is_told_in_additions_and_never_removed(tmp_path: Path) -> No
     assert plan.hold is None
 
 
+def test_attendance_of_another_date_than_it_had_is_corrected(tmp_path: Path) -> None:
+    files = small() | {"attendance": [absence("0001", "2026-02-20", Attendance_id="a1"), absence("0002", "2026-02-20", Attendance_id="a2")]}
+    roster = after(night(tmp_path / "1", files))
+    files["attendance"] = [absence("0001", "2026-02-10", Attendance_id="a1")]
+    plan = night(tmp_path / "2", files, roster)
+    counts = plan.counts["attendance"]
+    assert (counts.created, counts.updated, counts.deactivated) == (0, 1, 0)
+    assert record(after(plan, roster), "attendance", attendance_id="a1")["date"] == "2026-02-10"
+
+
 def test_attendance_of_a_section_is_of_that_section(tmp_path: Path) -> None:
     rows = [absence("0001", "2026-02-21", Section_id="s1", Attendance_id="a1"), absence("0001", "2026-02-21", Section_id="s3", Attendance_id="a2")]
     roster = after(night(tmp_path, small() | {"attendance": rows}))
