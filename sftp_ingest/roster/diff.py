@@ -51,6 +51,7 @@ class _Side:
     wanted: pa.Table
     active: Mask
     position: Positions  # of each wanted row in `now`, or -1
+    told: Mask  # of each row now: it is in a valid row tonight
     missing: Mask  # active now, and in no valid row tonight
     kept: Mask  # of the missing: stays, because a rejected row speaks for it
 
@@ -96,7 +97,7 @@ def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
     found = np.zeros(len(before), dtype=bool)
     found[position[position >= 0]] = True
     missing = active & ~found & (not entity.incremental)
-    return _Side(entity, before, after, active, position, missing, np.zeros(len(before), dtype=bool))
+    return _Side(entity, before, after, active, position, found, missing, np.zeros(len(before), dtype=bool))
 
 
 def _key(table: pa.Table, entity: Entity) -> pa.Array:
@@ -148,16 +149,16 @@ def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
 
 
 def _end_memberships(sides: Mapping[str, _Side]) -> None:
-    """A membership ends with the person or the section that left, whatever a rejected row says of it."""
+    """A membership ends with the person or the section that leaves or has left before, whatever a rejected row says of it."""
     for name, columns in MEMBERSHIPS.items():
-        if name not in sides:
+        if name not in sides or not sides[name].kept.any():
             continue
         side = sides[name]
         for column, parent in columns.items():
-            gone = sides[parent]
-            if gone.leaving.any():
-                left = gone.now[gone.entity.key[0]].filter(pa.array(gone.leaving)).combine_chunks()
-                side.kept &= ~is_in(side.now[column], left)
+            each = sides[parent]
+            left = each.now[each.entity.key[0]].filter(pa.array(each.leaving | ~(each.active | each.told))).combine_chunks()
+            at = np.flatnonzero(side.kept)
+            side.kept[at] = ~is_in(side.now[column].take(pa.array(at)), left)
 
 
 def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:

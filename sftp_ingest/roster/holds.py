@@ -1,7 +1,7 @@
 """The guard: how much of a change set waits for a person, and why.
 
-Removals over a limit wait, and so does whatever cannot be right without them; all else flows (law 4). Approval belongs to the
-digest of exactly the part that waits (law 5).
+Removals over a limit wait, and so does whatever cannot be right without them; all else flows (law 4). Where a person or a section leaves,
+its memberships go where it goes: that they end is no removal of its own. Approval belongs to the digest of exactly the part that waits (law 5).
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Review:
     waiting: ChangeSet | None = None
 
 
+_NOTHING: Mask = np.zeros(0, dtype=bool)
+
 Doubt = Literal["headers", "crossed"]
 _DOUBTS: Mapping[str, Doubt] = {"file_crossed": "crossed", "header_gone": "headers"}
 """What is found of a file → why no removal is believed that it asks for; of two, the later."""
@@ -55,12 +57,14 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, doubted: Mappi
     """
     reasons: list[HoldReason] = []
     waiting = {name: np.zeros(len(frame), dtype=bool) for name, frame in change_set.changes.items()}
+    left = _left(change_set, now)
+    following = _following(change_set, {name: _with_leaving(change_set, name, ids, ~waiting[name]) for name, ids in left.items()})
     for name, frame in change_set.changes.items():
         if len(frame):
-            reasons += _trip(name, frame, now, change_set.existing[name], limits, waiting[name], doubted.get(name))
+            reasons += _trip(name, frame, now, change_set.existing[name], limits, waiting[name], doubted.get(name), following.get(name))
     if not reasons:
         return Review(None, change_set)
-    _wait_with(change_set, waiting)
+    _wait_with(change_set, waiting, left)
     hold = Hold(
         reasons=tuple(replace(each, evidence=ids.rekeyed(change_set, each.entity, each.school)) if each.kind == "rekeyed" else each for each in reasons),
         scope={name: int(mask.sum()) for name, mask in waiting.items() if mask.any()},
@@ -81,10 +85,14 @@ def doubted(findings: Iterable[Finding], rules: Contract) -> dict[str, Doubt]:
     return found
 
 
-def _trip(name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, doubt: Doubt | None) -> list[HoldReason]:
-    """Which limits the entity trips, in the district and in each school; marks what waits."""
+def _trip(
+    name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, doubt: Doubt | None, following: Mask | None
+) -> list[HoldReason]:
+    """Which limits the entity trips, in the district and in each school; marks what waits. Ends that are `following` count nowhere."""
     operation = array_of(frame["operation"])
     removed, came, changed = (is_in(operation, pa.array(each)) for each in (["deactivated"], ["created", "reactivated"], ["updated", "moved"]))
+    if following is not None:
+        removed &= ~following
     reasons = []
     if doubt and removed.any():
         reasons.append(HoldReason(name, "", doubt, int(removed.sum()), existing))
@@ -123,27 +131,28 @@ def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, w
 # ---------------------------------------------------------------- what must wait with it
 
 
-def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask]) -> None:
+def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask], left: Mapping[str, pa.Array]) -> None:
     """Let wait what would be wrong without the waiting part: members of what does not yet exist, ends of what has not yet ended."""
-    for name, columns in REFERENCES.items():
+    for name, columns in (*REFERENCES.items(), *MEMBERSHIPS.items()):
         if name in waiting:
             for column, parent in columns.items():
                 _wait_for_new(change_set, waiting, name, column, parent)
-    for name, columns in MEMBERSHIPS.items():
-        if name in waiting:
-            for column, parent in columns.items():
-                _wait_for_new(change_set, waiting, name, column, parent)
-                _wait_for_leaving(change_set, waiting, name, column, parent)
+    if waiting.get("enrollments", _NOTHING).any():  # who waits to move away is still there
+        moves = change_set.changes["enrollments"][waiting["enrollments"] & _operation(change_set, "enrollments", "moved")]
+        _wait_as_needed(change_set, waiting, "sections", array_of(moves["from_section_id"]))
+    leaving = {name: _with_leaving(change_set, name, ids[:0], waiting[name]) for name, ids in left.items()}
+    going = {name: _with_leaving(change_set, name, ids, ~waiting[name]) for name, ids in left.items()}
+    for masks, waits in ((_following(change_set, leaving), True), (_following(change_set, going), False)):
+        for name, mask in masks.items():
+            waiting[name][mask] = waits
     for name, columns in REFERENCES.items():
         if name in waiting and waiting[name].any():
             for column, parent in columns.items():
-                needed = set(change_set.before[name].loc[waiting[name], column])
-                keys = change_set.changes[parent][ENTITIES[parent].key[0]]
-                waiting[parent] |= _operation(change_set, parent, "deactivated") & keys.isin(needed).to_numpy(dtype=bool)
+                _wait_as_needed(change_set, waiting, parent, array_of(change_set.before[name].loc[waiting[name], column]))
 
 
 def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, column: str, parent: str) -> None:
-    coming = waiting.get(parent, np.zeros(0, dtype=bool))
+    coming = waiting.get(parent, _NOTHING)
     if coming.any():
         new = coming & ~_operation(change_set, parent, "deactivated", "updated", "moved")
         ids = set(change_set.changes[parent].loc[new, ENTITIES[parent].key[0]])
@@ -151,11 +160,40 @@ def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, co
         waiting[name] |= frame[column].isin(ids).to_numpy(dtype=bool) & ~_operation(change_set, name, "deactivated")
 
 
-def _wait_for_leaving(change_set: ChangeSet, waiting: dict[str, Mask], name: str, column: str, parent: str) -> None:
-    leaving = waiting[parent] & _operation(change_set, parent, "deactivated") if parent in waiting else np.zeros(0, dtype=bool)
-    if leaving.any():
-        ids = set(change_set.changes[parent].loc[leaving, ENTITIES[parent].key[0]])
-        waiting[name] |= change_set.changes[name][column].isin(ids).to_numpy(dtype=bool) & _operation(change_set, name, "deactivated")
+def _wait_as_needed(change_set: ChangeSet, waiting: dict[str, Mask], name: str, needed: pa.Array) -> None:
+    keys = array_of(change_set.changes[name][ENTITIES[name].key[0]])
+    waiting[name] |= _operation(change_set, name, "deactivated") & is_in(keys, needed)
+
+
+def _left(change_set: ChangeSet, now: Roster) -> dict[str, pa.Array]:
+    """Who had left before tonight and does not come back, of each entity of which memberships end tonight."""
+    ending = [name for name in MEMBERSHIPS if name in change_set.changes and _operation(change_set, name, "deactivated").any()]
+    found = {}
+    for name in dict.fromkeys(parent for each in ending for parent in MEMBERSHIPS[each].values()):
+        held, changes = layers.of_entity(now, name), change_set.changes[name]
+        here = held.active.copy()
+        here[: len(held.base)] |= held.replaced
+        ids = held.take(ENTITIES[name].key[0], np.flatnonzero(~here))
+        back = array_of(changes.loc[_operation(change_set, name, "created", "reactivated"), ENTITIES[name].key[0]])
+        found[name] = ids.filter(pa.array(~is_in(ids, back)))
+    return found
+
+
+def _with_leaving(change_set: ChangeSet, name: str, ids: pa.Array, among: Mask) -> pa.Array:
+    """The ids, and those of the records that leave tonight among the masked changes of an entity."""
+    leaving = change_set.changes[name].loc[_operation(change_set, name, "deactivated") & among, ENTITIES[name].key[0]]
+    return pa.concat_arrays([ids, array_of(leaving)])
+
+
+def _following(change_set: ChangeSet, gone: Mapping[str, pa.Array]) -> dict[str, Mask]:
+    """Which ends of memberships follow from it that these persons and sections are gone."""
+    found = {}
+    for name, columns in MEMBERSHIPS.items():
+        if name in change_set.changes and gone.keys() >= set(columns.values()):
+            ends = _operation(change_set, name, "deactivated")
+            for_one = [is_in(array_of(change_set.changes[name][column]), gone[parent]) for column, parent in columns.items()]
+            found[name] = ends & np.logical_or.reduce(for_one)
+    return found
 
 
 def _operation(change_set: ChangeSet, name: str, *operations: str) -> Mask:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
-from sftp_ingest.store import database
+from sftp_ingest.config import Settings
+from sftp_ingest.store import database, ledger
 from tests.integration.house import NIGHT, NOW, House
-from tests.unit.districts import small
+from tests.unit.districts import busy, small, without
+
+ORPHANS = """SELECT count(*) FROM enrollments e JOIN users u ON u.district_id = e.district_id AND u.role = 'student' AND u.sis_id = e.student_id
+    WHERE e.active AND NOT u.active"""
 
 
 def asked(engine: Engine, query: str) -> list[tuple[object, ...]]:
@@ -27,3 +31,30 @@ def test_a_date_of_attendance_is_corrected_and_the_night_goes_on(tmp_path: Path,
     assert outcome == "successful"
     assert asked(engine, "SELECT attendance_id, date FROM attendance") == [("a1", "2026-08-27")]
     assert asked(engine, "SELECT last_name FROM users WHERE sis_id = '0002' AND role = 'student'") == [("Other",)]
+
+
+def test_enrollments_go_with_who_leaves_and_come_back_with_him(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme", settings=Settings())
+    house.night(busy(20))
+    before = house.roster()
+    _, run, outcome = house.night(without(busy(20), {2, 4, 6}), NOW + NIGHT)
+    assert outcome == "successful"
+    assert ledger.holds(engine, "acme") == []
+    assert asked(engine, ORPHANS) == [(0,)]
+    assert asked(engine, "SELECT count(*) FROM enrollments WHERE NOT active") == [(18,)]
+    assert house.run(ledger.revert(engine, run, NOW + NIGHT)) == "successful"
+    assert house.roster() == before
+
+
+def test_what_somebody_left_behind_by_hand_ends_the_next_night(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme", settings=Settings())
+    house.night(busy(20))
+    with database.writing(engine) as connection:
+        connection.execute(text("UPDATE users SET active = FALSE, deactivated_at = '2026-09-01 12:00:00' WHERE sis_id IN ('0002', '0004', '0006')"))
+    files = without(busy(20), {2, 4, 6})
+    _, _, outcome = house.night(files | {"enrollments": busy(20)["enrollments"]}, NOW + NIGHT)
+    assert outcome == "successful"
+    assert asked(engine, ORPHANS) == [(0,)]
+    files["students"][0]["Last_name"] = "Other"
+    for number in (2, 3):
+        assert house.night(files, NOW + number * NIGHT)[2] == ("successful" if number == 2 else "unchanged")

@@ -46,6 +46,23 @@ def small(students: int = 6) -> Files:
     }
 
 
+def busy(students: int, sections: int = 6) -> Files:
+    """A district in which everybody is in all sections; those are of one school."""
+    files = small(students)
+    files["sections"] = [section(f"s{number}", "0011", "t1", "Math") for number in range(sections)]
+    files["enrollments"] = [enrollment(f"s{each}", number) | {"School_id": "0011"} for number in range(1, students + 1) for each in range(sections)]
+    return files
+
+
+def without(files: Files, gone: set[int]) -> Files:
+    """The district without these students and their enrollments."""
+    ids = {f"{number:04}" for number in gone}
+    return files | {
+        "students": [row for row in files["students"] if row["Student_id"] not in ids],
+        "enrollments": [row for row in files["enrollments"] if row["Student_id"] not in ids],
+    }
+
+
 def student(number: int, **more: str) -> dict[str, str]:
     """One student row."""
     return {

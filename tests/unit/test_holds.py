@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from sftp_ingest.config import Settings
-from sftp_ingest.model import FileShape, Roster
+from sftp_ingest.model import ChangeSet, FileShape, Limits, Roster
 from sftp_ingest.sync import Plan, empty_roster
-from tests.unit.districts import Files, applied, content, enrollment, planned, section, small, student
+from tests.unit.districts import Files, applied, busy, content, enrollment, planned, section, small, student, without
 
 LIMITED = Settings()
+FEW = Settings(limits=Limits(records=2))
 
 
-def night(folder: Path, files: Files, now: Roster, approved: str = "", before: dict[str, FileShape] | None = None) -> Plan:
-    return planned(folder, files, now, settings=LIMITED, approved=approved, before=before)
+def night(folder: Path, files: Files, now: Roster, approved: str = "", before: dict[str, FileShape] | None = None, settings: Settings = LIMITED) -> Plan:
+    return planned(folder, files, now, settings=settings, approved=approved, before=before)
 
 
 def first(folder: Path, files: Files) -> Roster:
     return applied(empty_roster(), planned(folder, files))
-
-
-def without(files: Files, gone: set[int]) -> Files:
-    ids = {f"{number:04}" for number in gone}
-    return files | {
-        "students": [row for row in files["students"] if row["Student_id"] not in ids],
-        "enrollments": [row for row in files["enrollments"] if row["Student_id"] not in ids],
-    }
 
 
 def test_ten_may_leave_whatever_the_share(tmp_path: Path) -> None:
@@ -143,3 +138,100 @@ def test_no_removal_flows_on_a_night_when_a_column_is_gone(tmp_path: Path) -> No
     assert plan.hold is not None
     assert ("students", "headers") in {(reason.entity, reason.kind) for reason in plan.hold.reasons}
     assert plan.counts["students"].deactivated == 0
+
+
+# ---------------------------------------------------------------- what follows
+
+
+def without_sections(files: Files, gone: set[str]) -> Files:
+    return files | {name: [row for row in files[name] if row["Section_id"] not in gone] for name in ("sections", "enrollments")}
+
+
+def done(change_set: ChangeSet | None, name: str, operation: str = "deactivated") -> pd.DataFrame:
+    assert change_set is not None
+    frame = change_set.changes[name]
+    return frame[(frame["operation"] == operation).to_numpy(dtype=bool)]
+
+
+def test_what_ends_with_who_leaves_is_not_counted(tmp_path: Path) -> None:
+    files = busy(20)
+    now = first(tmp_path, files)
+    plan = night(tmp_path, without(files, {2, 4, 6}), now)
+    assert plan.hold is None
+    assert (plan.counts["students"].deactivated, plan.counts["enrollments"].deactivated, plan.counts["contacts"].deactivated) == (3, 18, 3)
+
+
+def test_what_ends_with_a_section_is_not_counted(tmp_path: Path) -> None:
+    files = busy(20)
+    now = first(tmp_path, files)
+    plan = night(tmp_path, without_sections(files, {"s1", "s2"}), now)
+    assert plan.hold is None
+    assert (plan.counts["sections"].deactivated, plan.counts["section_teachers"].deactivated, plan.counts["enrollments"].deactivated) == (2, 2, 40)
+
+
+def test_what_ends_by_itself_is_counted_without_what_follows(tmp_path: Path) -> None:
+    files = busy(20)
+    now = first(tmp_path, files)
+    files = without(files, {2, 4})
+    files["enrollments"] = [row for row in files["enrollments"] if row["Section_id"] != "s1"]
+    plan = night(tmp_path, files, now)
+    assert plan.hold is not None
+    assert [(reason.entity, reason.count, reason.total) for reason in plan.hold.reasons] == [("enrollments", 18, 120)]
+    assert plan.hold.scope == {"enrollments": 18}
+    assert set(done(plan.flowing, "enrollments")["student_id"]) == {"0002", "0004"}
+
+
+def test_a_membership_goes_with_who_leaves_though_the_section_waits(tmp_path: Path) -> None:
+    files = busy(20)
+    now = first(tmp_path, files)
+    plan = night(tmp_path, without(without_sections(files, {"s1", "s2", "s3"}), {2}), now, settings=FEW)
+    assert plan.hold is not None
+    assert [(reason.entity, reason.count) for reason in plan.hold.reasons] == [("sections", 3)]
+    assert set(done(plan.flowing, "enrollments")["student_id"]) == {"0002"}
+    assert len(done(plan.flowing, "enrollments")) == 6
+    assert plan.hold.scope == {"sections": 3, "section_teachers": 3, "enrollments": 57}
+
+
+def test_memberships_of_who_leaves_flow_on_a_night_when_nothing_of_their_own_file_is_believed(tmp_path: Path) -> None:
+    files = busy(20)
+    now = first(tmp_path, files)
+    before = {"enrollments.csv": FileShape((*(name.lower() for name in files["enrollments"][0]), "start_date"))}
+    files = without(files, {2})
+    files["enrollments"].pop()
+    plan = night(tmp_path, files, now, before=before)
+    assert plan.hold is not None
+    assert plan.hold.scope == {"enrollments": 1}
+    assert plan.counts["enrollments"].deactivated == 6
+
+
+def test_a_section_stays_while_who_would_move_away_waits(tmp_path: Path) -> None:
+    """All sections of one school get other ids, which waits; to one of them goes who was in a section that closes elsewhere."""
+    files = busy(20, sections=3)
+    files["sections"] += [section(f"other{number}", "0012", "t2", "Art") for number in range(12)]
+    files["enrollments"] = [row for row in files["enrollments"] if row["Student_id"] != "0002"]
+    files["enrollments"] += [{"School_id": "0012", "Section_id": f"other{each}", "Student_id": number} for each, number in ((0, "0002"), (1, "0004"))]
+    now = first(tmp_path, files)
+    del files["sections"][3]
+    for row in files["sections"] + files["enrollments"]:
+        if row["School_id"] == "0011":
+            row["Section_id"] = "x" + row["Section_id"]
+    files["enrollments"][-2] |= {"School_id": "0011", "Section_id": "xs1"}
+    plan = night(tmp_path, files, now, settings=Settings(limits=Limits(records=1, removed_share=0.5)))
+    assert plan.hold is not None
+    assert [(reason.entity, reason.school, reason.kind) for reason in plan.hold.reasons] == [("sections", "0011", "rekeyed")]
+    assert plan.hold.scope["sections"] == 7
+    assert done(plan.waiting, "enrollments", "moved")["from_section_id"].isin(["other0"]).sum() == 1
+    assert done(plan.flowing, "sections").empty
+
+
+def test_what_should_have_ended_before_ends_whatever_a_rejected_row_says_and_never_waits(tmp_path: Path) -> None:
+    files = busy(20)
+    now = first(tmp_path, files)
+    gone = applied(now, planned(tmp_path, without(files, {2, 4, 6}), now))
+    orphaned = Roster({**now.entities, "students": gone.entities["students"]})
+    rows = files["enrollments"]
+    plan = night(tmp_path, without(files, {2, 4, 6}) | {"enrollments": rows}, orphaned, settings=FEW)
+    assert plan.counts["enrollments"].rejected == 18
+    assert plan.hold is None
+    assert (plan.counts["enrollments"].deactivated, plan.counts["contacts"].deactivated) == (18, 3)
+    assert content(applied(orphaned, plan)) == content(gone)
