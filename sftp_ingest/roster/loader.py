@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ import pyarrow.csv as pacsv
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import astray, drift, files, lines
+from sftp_ingest.roster import astray, drift, files, headers, lines
 from sftp_ingest.roster.arrow import TEXT, array_of, is_in, side_by_side
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
@@ -32,9 +31,6 @@ _BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 _LINE_END = 0x0A
 _SPACE, _NOT_ASCII = 0x20, 0x80
 """No byte up to the one, and none from the other on, is surely not white space."""
-
-_FIRST_BYTES = 1 << 18
-"""Of a file with an unknown column so much is looked at to see what the column holds."""
 
 _PART = 8 << 20
 """Bytes of a file that are looked through at once for certain lines: enough for all processors."""
@@ -128,7 +124,7 @@ def lines_of(table: Table, blocks: Iterator[bytes], ids: pa.Array) -> list[bytes
     begun = files.whole_lines(blocks, _PART)
     first = next(begun, b"")
     header = first[: first.find(b"\n") + 1]
-    names = _header(_File(table.file, table, strict=False), lines.header(lines.decode(header)), None) or []
+    names = _header(_File(table.file, table, strict=False), lines.header(lines.decode(header)), (), None) or []
     if table.key[0] not in names:
         return None
     key = names.index(table.key[0])
@@ -235,7 +231,8 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     text = lines.decode(data)
     del data
     header = lines.header(text)
-    names = _header(file, header, before)
+    first_rows = headers.first_rows(text.data, header)
+    names = _header(file, header, first_rows, before)
     if names is None:  # of what is no CSV text its encoding is no matter
         return None
     if text.encoding:
@@ -243,7 +240,7 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     if len(text.unreadable):
         file.find("bytes_unreadable", at=text.unreadable)
     if any(each.code == "header_unknown" for each in file.findings):
-        file.findings = astray.renamed(file.findings, file.table, _strays(header, names, text.data[header.end : header.end + _FIRST_BYTES]), before)
+        file.findings = astray.renamed(file.findings, file.table, _strays(header, names, first_rows), before)
     if refuses(file.findings):
         return None
     named = max((position for position, name in enumerate(names, 1) if name), default=0)
@@ -274,8 +271,8 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     return None
 
 
-def _header(file: _File, header: lines.Header, before: FileShape | None) -> list[str] | None:
-    """The columns as compared, each under a name of its own, or None where there is no header to speak of.
+def _header(file: _File, header: lines.Header, first_rows: Sequence[Sequence[str]], before: FileShape | None) -> list[str] | None:
+    """The columns as compared, each under a name of its own, or None where there is no header to speak of, or it holds a row as well.
 
     Columns that are not read keep their place under a name that starts with NUL, which no header can have; nameless ones at the end are blank.
     """
@@ -295,6 +292,12 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
         )
         file.find("file_not_csv", at=(line,), hint=hint)
         return None
+    strange = _strange(names, sent, file.table)
+    like_cells = headers.like_cells(strange, first_rows)
+    odd, keyed = like_cells if file.table.extends else strange, set(file.table.key) <= set(names)
+    if headers.holds_row(width, len(known.keys() & names), odd, like_cells, first_rows, keyed=keyed):
+        file.find("file_not_csv", at=(line,), hint="the first line holds cells of a row; a line break may be missing behind the column names")
+        return None
     columns: list[str] = []
     for position, (name, original) in enumerate(zip(names, sent, strict=True)):
         place = f"\0{position}"
@@ -313,7 +316,7 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
             if normalised(original) in aliases or (prefix is not None and prefix.misspelt):
                 file.find("header_misspelt", original.strip()[:100], at=(line,), hint=f"read as {meant.name if meant is not None else column}")
         elif prefix is None:
-            file.find("header_unknown", original.strip()[:100], at=(line,))
+            file.find("header_unknown", _shown(original, position, like_cells), at=(line,))
         columns.append(place)
     for each in file.table.fields:
         if each.required and each.column not in columns:
@@ -334,23 +337,33 @@ def _header(file: _File, header: lines.Header, before: FileShape | None) -> list
     return columns + [""] * spare
 
 
-def _cells(line: str) -> list[str]:
-    """The cells of one line, however odd it is."""
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:
-        return line.split(",")
+def _strange(names: Sequence[str], sent: Sequence[str], table: Table) -> frozenset[str]:
+    """The names, as sent, that are none of the format's; in a file that extends records any name is one of the district's own."""
+    return frozenset(
+        original.strip()
+        for name, original in zip(names, sent, strict=True)
+        if name not in ("", *table.columns)
+        and not normalised(original).startswith("ext.")
+        and not any(normalised(original).startswith(each.starts) for each in table.prefixes)
+    )
 
 
-def _strays(header: lines.Header, names: Sequence[str], body: bytes) -> list[astray.Stray]:
+def _shown(original: str, position: int, like_cells: Collection[str]) -> str:
+    """What to call a column that the format does not know: by its number where its name may be a cell of a person."""
+    return f"column {position + 1}" if original.strip() in like_cells else original.strip()[:100]
+
+
+def _strays(header: lines.Header, names: Sequence[str], first_rows: Sequence[Sequence[str]]) -> list[astray.Stray]:
     """The columns that are not read although they have a name, with cells of the first rows."""
-    rows = [row for row in map(_cells, body.decode("utf-8", errors="replace").split("\n")) if len(row) == len(header.cells)]
+    rows = [row for row in first_rows if len(row) == len(header.cells)]
+    like_cells = headers.like_cells({sent.strip() for sent in header.cells}, first_rows)
     strays = []
     for position, sent in enumerate(header.cells[: len(names)]):
         if names[position].startswith("\0") and normalised(sent) not in ("", *names):
             sides = (names[:position][::-1], names[position + 1 :])
             before, after = (next((name for name in side if not name.startswith("\0")), "") for side in sides)
-            strays.append(astray.Stray(sent.strip(), (before, after), pa.array([row[position].strip() for row in rows], pa.string())))
+            cells = pa.array([row[position].strip() for row in rows], pa.string())
+            strays.append(astray.Stray(_shown(sent, position, like_cells), (before, after), cells))
     return strays
 
 

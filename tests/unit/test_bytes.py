@@ -427,3 +427,50 @@ def test_a_damaged_member_refuses_the_delivery(tmp_path: Path) -> None:
     plan = from_archive(tmp_path, bytes(data))
     assert ("archive_unreadable", "the file is damaged in its archive") in hints(plan)
     assert plan.outcome == "refused"
+
+
+CHILD = "0012,0007,Dupont,Zelda,2014-03-05,12 Elm Street,zelda@example.org"
+PERSONAL = "School_id,Student_id,Last_name,First_name,DOB,Student_street,Student_email"
+OTHERS = "0011,0008,One,Ann,2014-03-06,3 Oak Street,ann@example.org\n0011,0009,Two,Ben,2014-03-07,5 Oak Street,ben@example.org\n"
+
+
+def shows_the_child(found: list[Finding]) -> bool:
+    return any(cell.lower() in repr(found).lower() for cell in CHILD.split(","))
+
+
+@pytest.mark.parametrize("between", [",", "", " ", ",,"])
+@pytest.mark.parametrize("below", [OTHERS, ""])
+def test_a_header_that_goes_on_with_a_row_is_refused_and_shows_none_of_it(between: str, below: str, tmp_path: Path) -> None:
+    rows, found = read(tmp_path, f"{PERSONAL}{between}{CHILD}\n{below}".encode())
+    assert (rows, codes(found), found[0].lines) == ([], ["file_not_csv"], (1,))
+    assert not shows_the_child(found)
+
+
+def test_a_row_in_place_of_the_header_is_refused_though_one_cell_is_the_name_of_a_column(tmp_path: Path) -> None:
+    _, found = read(tmp_path, f"{CHILD.replace('Dupont', 'Grade')}\n{OTHERS}".encode())
+    assert codes(found) == ["file_not_csv"]
+    assert not shows_the_child(found)
+
+
+def test_a_file_of_extensions_whose_header_goes_on_with_a_row_is_refused(tmp_path: Path) -> None:
+    extended = {"extensionfields/students_ext": b"Sis_id,Bus,Locker,0001,7,A12\n0002,8,B12\n0003,7,C12\n"}
+    found = [each for each in planned(tmp_path, small(), **extended).findings if each.file == "extensionfields/students_ext.csv"]
+    assert codes(found) == ["file_not_csv"]
+    assert planned(tmp_path / "years", small(), **{"extensionfields/students_ext": b"Sis_id,2025,2026\n0002,8,B12\n"}).findings == ()
+
+
+@pytest.mark.parametrize("cell", ["zelda@example.org", "2014-03-05", "0007", "12 Elm Street", "PO Box 7", "(555) 123-4567", "S100234", "Zelda"])
+def test_an_unknown_column_whose_name_may_be_a_cell_is_told_by_its_number(cell: str, tmp_path: Path) -> None:
+    rows, found = read(tmp_path, HEADER.replace(b"\n", f",{cell}\n".encode()) + ROWS.replace(b",7\n", b",7,Zelda\n"))
+    assert rows == PLAIN
+    assert [(each.code, each.column) for each in found] == [("header_unknown", "column 6")]
+
+
+@pytest.mark.parametrize("name", ["Shoe_size", "Address2", "GPA 2026", "Contact 1", "E-mail"])
+def test_any_other_unknown_column_is_told_by_its_name(name: str, tmp_path: Path) -> None:
+    _, found = read(tmp_path, HEADER.replace(b"\n", f",{name}\n".encode()) + ROWS.replace(b",7\n", b",7,x\n"))
+    assert [(each.code, each.column) for each in found] == [("header_unknown", name)]
+
+
+def test_a_header_alone_with_a_column_too_many_holds_no_row(tmp_path: Path) -> None:
+    assert codes(read(tmp_path, HEADER.replace(b"\n", b",Shoe_size\n"))[1]) == ["header_unknown", "file_without_rows"]
