@@ -12,7 +12,7 @@ from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
 from sftp_ingest.roster import contacts
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
-from sftp_ingest.roster.records import digest, ext_of, first_of, records_of, rows_of, sections_of, shaped, staff_of
+from sftp_ingest.roster.records import digest, ext_of, first_of, records_of, rows_of, sections_of, shaped, staff_of, with_schools_kept
 
 TEACHER_COLUMNS = ("teacher_id", *(f"teacher_{position}_id" for position in range(2, 11)))
 
@@ -30,7 +30,11 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     covered = {name: frozenset(table.source for table in tables) for name, tables in sent.items() if len(contract.of(name)) > 1 and tables}
     covered["section_teachers"] = covered["sections"]
     covered["contacts"] = frozenset({"", *(table.source for table in sent["contacts"])})
-    return Assembled(described(verdict, contract, now), _seen(verdict, contract), covered)
+    seen = _seen(verdict, contract)
+    entities = dict(described(verdict, contract, now).entities)
+    if "staff" in entities:
+        entities["staff"] = with_schools_kept(entities, seen, now)
+    return Assembled(Roster(entities), seen, covered)
 
 
 def described(verdict: Verdict, contract: Contract, now: Roster) -> Roster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii
 
 import numpy as np
@@ -24,6 +25,9 @@ _ENTITY = ENTITIES["contacts"]
 CELLS = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
 """The columns of a contact that are sent, in students.csv behind `Contact_`."""
 
+_MERGED = ("name", "type", "relationship", "email", "sis_id")
+"""Those of which a contact has one text, the first in order of all his rows."""
+
 Phone = tuple[str, str]
 Places = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int64]
@@ -33,7 +37,7 @@ def told(rows: pd.DataFrame, now: Roster, seen: pd.DataFrame | None, *, merge: b
     """One row a student and contact, of rows as they were sent; `contact_id` is filled here.
 
     With `merge`, rows of one contact are one, and his further phones go to other_phones as a JSON list of phone and type; without, every row
-    that differs is a contact of its own. Where rows of a student could not be read (`seen`), a contact who would lose phones stays as he is.
+    that differs is a contact of its own. Where rows of a student could not be read (`seen`), a contact who would lose anything stays as he is.
     """
     rows = rows.assign(contact_id=pd.array(ids(rows) if merge else _ids_alone(rows), dtype=TEXT))
     group = arrow.encoded(_key(rows)).places
@@ -43,7 +47,7 @@ def told(rows: pd.DataFrame, now: Roster, seen: pd.DataFrame | None, *, merge: b
     if seen is None or not len(seen):
         return rows
     held = _spoken_for(now, seen)
-    return _with_phones_kept(rows, held) if len(held) else rows
+    return _with_what_he_had(rows, held, array_of(seen["student_id"])) if len(held) else rows
 
 
 def ids(rows: pd.DataFrame) -> pa.Array:
@@ -90,7 +94,7 @@ def _merged(rows: pd.DataFrame, group: Places) -> pd.DataFrame:
     order = np.argsort(group, kind="stable")
     begins = np.flatnonzero(np.diff(group[order], prepend=-1))
     columns = {column: array_of(rows[column]).take(pa.array(order[begins])) for column in _ENTITY.key}
-    for column in ("name", "type", "relationship", "email", "sis_id", "source"):
+    for column in (*_MERGED, "source"):
         # of a contact told in the main files and in a side file, the main files' word on the source, which is blank, stands
         known, rank = _ranked(array_of(rows[column]), blank_last=column != "source")
         columns[column] = known.take(pa.array(np.minimum.reduceat(rank[order], begins)))
@@ -151,24 +155,42 @@ def _phones(rows: pd.DataFrame, group: Numbers, groups: int) -> dict[str, pa.Arr
 
 
 def _spoken_for(now: Roster, seen: pd.DataFrame) -> pd.DataFrame:
-    """The contacts with several phones whom rows that could not be read may speak of."""
+    """The contacts whom rows that could not be read may speak of."""
     held = now.entities["contacts"]
-    held = held[held["active"].to_numpy(dtype=bool) & (held["other_phones"] != "").to_numpy(dtype=bool)]
-    if seen["student_id"].isna().any():
+    held = held[held["active"].to_numpy(dtype=bool)]
+    nobody = seen["student_id"].isna()
+    if (nobody & seen["contact_id"].isna()).any():
         return held
-    return held[is_in(array_of(held["student_id"]), array_of(seen["student_id"]))]
+    students, others = array_of(seen.loc[~nobody, "student_id"]), array_of(seen.loc[nobody, "contact_id"])
+    return held[is_in(array_of(held["student_id"]), students) | is_in(array_of(held["contact_id"]), others)]
 
 
-def _with_phones_kept(rows: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
+def _with_what_he_had(rows: pd.DataFrame, held: pd.DataFrame, named: pa.Array) -> pd.DataFrame:
+    """The rows, in which a contact stays as he is held where tonight's word is what is left of it without a row that could not be read.
+
+    Then phones or a text are gone. Or, of a student who is `named` by such a row, another text stands, one that would not have come first.
+    """
     place = places_of(_key(rows), _key(held))
     at = np.flatnonzero(place >= 0)
-    tonight, before = (_phones_of(frame.iloc[places]) for frame, places in ((rows, at), (held, place[at])))
-    lost = np.array([known > told for told, known in zip(tonight, before, strict=True)], dtype=bool)
+    tonight, before = rows.iloc[at], held.iloc[place[at]]
+    lost = _differ(tonight, before, ("phone", "phone_type", "other_phones"))
+    lost[lost] = [known > told for told, known in zip(_phones_of(tonight[lost]), _phones_of(before[lost]), strict=True)]
+    of_named = is_in(array_of(tonight["student_id"]), named)
+    for column in _MERGED:
+        told, known = array_of(tonight[column]), array_of(before[column])
+        there, blank = (pc.not_equal(known, "").to_numpy(zero_copy_only=False), pc.equal(told, "").to_numpy(zero_copy_only=False))
+        lost |= there & (blank | (of_named & pc.less(known, told).to_numpy(zero_copy_only=False)))
     if not lost.any():
         return rows
     stays = np.ones(len(rows), dtype=bool)
     stays[at[lost]] = False
-    return pd.concat([rows[stays], held.iloc[place[at[lost]]][list(_ENTITY.columns)]], ignore_index=True)
+    return pd.concat([rows[stays], before.loc[lost, list(_ENTITY.columns)]], ignore_index=True)
+
+
+def _differ(some: pd.DataFrame, others: pd.DataFrame, columns: Sequence[str]) -> Mask:
+    """Which rows have another text in any of the columns."""
+    differ: Mask = np.logical_or.reduce([pc.not_equal(array_of(some[column]), array_of(others[column])).to_numpy(zero_copy_only=False) for column in columns])
+    return differ
 
 
 def _phones_of(contacts: pd.DataFrame) -> list[set[Phone]]:

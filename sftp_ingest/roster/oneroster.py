@@ -17,7 +17,7 @@ from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
 from sftp_ingest.roster import delta
 from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, places_of
 from sftp_ingest.roster.contract import Contract
-from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of
+from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of, with_schools_kept
 from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, as_sent, sort
 
 NAME = "oneroster"
@@ -58,6 +58,7 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     entities["contacts"] = _contacts(verdict, changes, now)
     entities = delta.laid_over(entities, changes, now, seen)
     entities["students"] = _with_demographics(entities["students"], verdict, changes, now)
+    entities["staff"] = with_schools_kept(entities, seen, now)
     # what came in files that only Clever's format has is not spoken of
     covered = {name: frozenset({""}) for name in ENTITIES if "source" in ENTITIES[name].values or name in ("enrollments", "section_teachers")}
     return Assembled(Roster({name: entities[name] for name in ENTITIES if name in entities}), seen, covered)

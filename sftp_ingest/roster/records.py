@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.model import ENTITIES
+from sftp_ingest.model import ENTITIES, Roster
 from sftp_ingest.roster import arrow
 from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Table
@@ -107,10 +107,37 @@ def sections_of(sent: Sequence[tuple[Table, pd.DataFrame]]) -> tuple[pd.DataFram
 def staff_of(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a person, with the schools of all rows; the first in order stands as school_id."""
     staff = records_of("staff", table, frame)
-    schools = frame.groupby("staff_id", sort=False)["school_id"].agg(lambda each: sorted(set(each)))
-    of_person = [schools[person] for person in staff["sis_id"]]
+    schools = frame.groupby("staff_id", sort=False)["school_id"].agg(set)
+    return _at_schools(staff, [schools[person] for person in staff["sis_id"]])
+
+
+def _at_schools(staff: pd.DataFrame, schools: Sequence[Collection[str]]) -> pd.DataFrame:
+    of_person = [sorted(each) for each in schools]
     return staff.assign(
         school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
         sis_school_id=pd.array([each[0] for each in of_person], dtype=TEXT),
         school_ids=pd.array([json.dumps(each) for each in of_person], dtype=TEXT),
     )
+
+
+def with_schools_kept(entities: Mapping[str, pd.DataFrame], seen: Mapping[str, pd.DataFrame], now: Roster) -> pd.DataFrame:
+    """The staff, of whom those with a rejected row among theirs stay at the schools where they were, as far as these stay (law 1)."""
+    staff, before = entities["staff"], _spoken_for("staff", seen, now)
+    if not len(before):
+        return staff
+    still = {*entities["schools"]["school_id"], *_spoken_for("schools", seen, now)["school_id"]}
+    kept = {person: still.intersection(json.loads(schools or "[]")) for person, schools in zip(before["sis_id"], before["school_ids"], strict=True)}
+    concerned = staff["sis_id"].isin(kept).to_numpy(dtype=bool)
+    theirs = staff[concerned]
+    at = [kept[person].union(json.loads(schools)) for person, schools in zip(theirs["sis_id"], theirs["school_ids"], strict=True)]
+    return pd.concat([staff[~concerned], _at_schools(theirs, at)], ignore_index=True)
+
+
+def _spoken_for(name: str, seen: Mapping[str, pd.DataFrame], now: Roster) -> pd.DataFrame:
+    """The records that rejected rows may mean, as they are now."""
+    rejected, held = seen.get(name), now.entities[name]
+    if rejected is None or not len(rejected):
+        return held.iloc[:0]
+    key = ENTITIES[name].key[0]
+    meant = held["active"].to_numpy(dtype=bool)
+    return held[meant if rejected[key].isna().any() else meant & arrow.is_in(array_of(held[key]), array_of(rejected[key]))]

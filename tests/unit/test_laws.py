@@ -237,3 +237,70 @@ def test_password_columns_and_unnamed_sensitive_columns_are_never_in_a_roster(tm
         row |= {"Password": "hunter2", "Frl_status": "Free"}
     assert "hunter2" not in repr(content(roster_of(files)))
     assert "Free" not in repr(content(roster_of(files)))
+
+
+def at_two_schools() -> Files:
+    """The small district with a member of staff at both schools, and one at the second."""
+    files = small()
+    cells = {"Staff_email": "p@example.org", "First_name": "P", "Last_name": "Q"}
+    files["staff"] = [{"School_id": school, "Staff_id": person, **cells} for school, person in (("0011", "p1"), ("0012", "p1"), ("0012", "p2"))]
+    return files
+
+
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("wrong", [{"First_name": ""}, {"School_id": "77"}, {"Staff_id": ""}])
+def test_staff_lose_no_school_and_are_not_moved_through_a_rejected_row(row: int, wrong: dict[str, str]) -> None:
+    now = roster_of(at_two_schools())
+    files = at_two_schools()
+    files["staff"][row] |= wrong
+    plan = plan_of(files, now)
+    assert content(applied(now, plan)) == content(now)
+    assert plan.counts["staff"].rejected == 1
+
+
+def test_staff_of_whom_a_row_was_rejected_leave_a_school_that_leaves() -> None:
+    now = roster_of(at_two_schools())
+    files = {name: [row for row in rows if row.get("School_id") != "0012"] for name, rows in at_two_schools().items()}
+    files["staff"].append(at_two_schools()["staff"][1])
+    plan = plan_of(files, now)
+    assert ("school_unknown", "staff.csv") in {(each.code, each.file) for each in plan.findings}
+    staff = applied(now, plan).entities["staff"].set_index("sis_id")
+    assert (staff.loc["p1", "school_id"], staff.loc["p1", "school_ids"]) == ("0011", '["0011"]')
+
+
+def of_two_rows(**second: str) -> Files:
+    """The small district; its first student tells of one contact in two rows, the second of which has these cells in place of the first's."""
+    files = small()
+    files["students"][0]["Contact_email"] = "kim@example.org"
+    files["students"].insert(1, files["students"][0] | {f"Contact_{name}": text for name, text in second.items()})
+    for each in files["students"][2:]:
+        each["Contact_email"] = ""
+    return files
+
+
+@pytest.mark.parametrize("second", [{"phone": "", "email": ""}, {"email": "", "type": "Secondary"}, {"phone": "2125550199"}, {"type": "Secondary"}])
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("wrong", [{"Last_name": ""}, {"School_id": "77"}])
+def test_a_contact_loses_nothing_through_a_rejected_row(second: dict[str, str], row: int, wrong: dict[str, str]) -> None:
+    now = roster_of(of_two_rows(**second))
+    files = of_two_rows(**second)
+    files["students"][row] |= wrong
+    plan = plan_of(files, now)
+    assert plan.counts["students"].rejected == 1
+    assert content(applied(now, plan)) == content(now)
+
+
+def test_a_contact_loses_no_phone_on_a_night_with_a_row_without_a_student() -> None:
+    now = roster_of(of_two_rows(phone="", email=""))
+    files = of_two_rows(phone="", email="")
+    files["students"][0]["Student_id"] = ""
+    assert content(applied(now, plan_of(files, now))) == content(now)
+
+
+def test_a_contact_of_another_student_ends_what_he_had_though_a_row_was_rejected() -> None:
+    now = roster_of(of_two_rows())
+    files = of_two_rows()
+    files["students"][0]["Last_name"] = ""
+    files["students"][3]["Contact_phone"] = ""
+    contact = applied(now, plan_of(files, now)).entities["contacts"].set_index("student_id").loc["0003"]
+    assert contact["phone"] == ""
