@@ -43,6 +43,9 @@ class Review:
     waiting: ChangeSet | None = None
 
 
+_PRIMARY = pa.array(["1"])
+"""The position of a section's primary teacher."""
+
 _NOTHING: Mask = np.zeros(0, dtype=bool)
 
 Doubt = Literal["headers", "crossed"]
@@ -145,6 +148,8 @@ def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask], left: Mapping[st
     for masks, waits in ((_following(change_set, leaving), True), (_following(change_set, going), False)):
         for name, mask in masks.items():
             waiting[name][mask] = waits
+    if waiting.get("section_teachers", _NOTHING).any():
+        _wait_for_place(change_set, waiting["section_teachers"])
     for name, columns in REFERENCES.items():
         if name in waiting and waiting[name].any():
             for column, parent in columns.items():
@@ -158,6 +163,16 @@ def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, co
         ids = set(change_set.changes[parent].loc[new, ENTITIES[parent].key[0]])
         frame = change_set.changes[name]
         waiting[name] |= frame[column].isin(ids).to_numpy(dtype=bool) & ~_operation(change_set, name, "deactivated")
+
+
+def _wait_for_place(change_set: ChangeSet, waiting: Mask) -> None:
+    """A section has one primary teacher: while it waits that somebody is that no more, nobody else becomes it."""
+    frame, before = change_set.changes["section_teachers"], change_set.before["section_teachers"]
+    section, (was, becomes) = array_of(frame["section_id"]), (array_of(each["position"]) for each in (before, frame))
+    ends = _operation(change_set, "section_teachers", "deactivated")
+    here = ends | _operation(change_set, "section_teachers", "updated")
+    taken = section.filter(pa.array(waiting & here & is_in(was, _PRIMARY)))
+    waiting |= ~ends & is_in(becomes, _PRIMARY) & is_in(section, taken)
 
 
 def _wait_as_needed(change_set: ChangeSet, waiting: dict[str, Mask], name: str, needed: pa.Array) -> None:

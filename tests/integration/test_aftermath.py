@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 
 from sftp_ingest.config import Settings
+from sftp_ingest.model import Limits
 from sftp_ingest.store import database, ledger
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import busy, small, without
@@ -58,3 +59,21 @@ def test_what_somebody_left_behind_by_hand_ends_the_next_night(tmp_path: Path, e
     files["students"][0]["Last_name"] = "Other"
     for number in (2, 3):
         assert house.night(files, NOW + number * NIGHT)[2] == ("successful" if number == 2 else "unchanged")
+
+
+def test_a_section_has_one_primary_teacher_while_the_old_one_waits_to_leave(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme", settings=Settings(limits=Limits(records=2)))
+    files = busy(6, sections=4)
+    files["teachers"] += [files["teachers"][0] | {"Teacher_id": f"u{number}"} for number in range(4)]
+    for number, row in enumerate(files["sections"]):
+        row["Teacher_id"] = f"u{number}"
+    house.night(files)
+    files["teachers"] = [row for row in files["teachers"] if row["Teacher_id"] not in {"u0", "u1", "u2"}]
+    for row in files["sections"]:
+        row["Teacher_id"] = "t1"
+    assert house.night(files, NOW + NIGHT)[2] == "on_hold"
+    primary = "SELECT section_id, teacher_id FROM section_teachers WHERE active AND position = 1 ORDER BY section_id"
+    assert asked(engine, primary) == [("s0", "u0"), ("s1", "u1"), ("s2", "u2"), ("s3", "t1")]
+    (held,) = ledger.holds(engine, "acme", "open")
+    assert house.run(ledger.release(engine, held.id, "Ada", NOW + NIGHT)) == "successful"
+    assert asked(engine, primary) == [(f"s{number}", "t1") for number in range(4)]

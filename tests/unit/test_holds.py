@@ -235,3 +235,20 @@ def test_what_should_have_ended_before_ends_whatever_a_rejected_row_says_and_nev
     assert plan.hold is None
     assert (plan.counts["enrollments"].deactivated, plan.counts["contacts"].deactivated) == (18, 3)
     assert content(applied(orphaned, plan)) == content(gone)
+
+
+def test_nobody_becomes_the_primary_teacher_while_it_waits_that_another_leaves(tmp_path: Path) -> None:
+    files = busy(6, sections=4)
+    for number, row in enumerate(files["sections"]):
+        files["teachers"].append(files["teachers"][0] | {"Teacher_id": f"u{number}"})
+        row |= {"Teacher_id": f"u{number}", "Teacher_2_id": "t2" if number == 0 else ""}
+    now = first(tmp_path, files)
+    files["teachers"] = [row for row in files["teachers"] if row["Teacher_id"] not in {"u0", "u1", "u2"}]
+    for row, teacher in zip(files["sections"], ("t2", "t1", "t1", "t1"), strict=True):
+        row |= {"Teacher_id": teacher, "Teacher_2_id": ""}
+    plan = night(tmp_path, files, now, settings=FEW)
+    assert plan.hold is not None
+    assert plan.hold.scope == {"teachers": 3, "section_teachers": 6}
+    links = applied(now, plan).entities["section_teachers"]
+    primary = links[links["active"] & (links["position"] == "1").to_numpy(dtype=bool)]
+    assert dict(zip(primary["section_id"], primary["teacher_id"], strict=True)) == {"s0": "u0", "s1": "u1", "s2": "u2", "s3": "t1"}
