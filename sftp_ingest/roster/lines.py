@@ -232,13 +232,17 @@ def header(text: Text) -> Header:
     return Header(sent, tuple(cells), text.data.count(b"\n", 0, start) + 1, min(end + 1, len(text.data)), straight != sent)
 
 
-def records(text: Text, start: int, first_line: int, names: Sequence[str], wanted: Iterable[str], *, key: Sequence[str] = (), spare: int = 0) -> Records:
+def records(
+    text: Text, start: int, first_line: int, names: Sequence[str], wanted: Iterable[str], *, key: Sequence[str] = (), spare: int = 0, usual: int = 0
+) -> Records:
     """The records of `text` from byte `start`, whose first line has the number `first_line`.
 
     `names` are the header's columns, all different; only `wanted` ones are kept. `spare` is how many nameless columns end the header:
-    a row may have cells for them or not. Of a file that is mostly unreadable only the first records are given, and it is called `hopeless`.
+    a row may have cells for them or not. `usual` is how many cells most rows have: blank ones of such a row that go beyond the header are a
+    spreadsheet's; in a row of any other length they may be the last columns, moved by a comma in a cell. Of a file that is mostly unreadable
+    only the first records are given, and it is called `hopeless`.
     """
-    form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key))
+    form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key), usual)
     with ThreadPoolExecutor(THREADS) as pool:
         parts, readable, faulty = [], 0, 0
         for part in _parts(text, start, first_line, form, pool):
@@ -255,12 +259,13 @@ def records(text: Text, start: int, first_line: int, names: Sequence[str], wante
 
 @dataclass(frozen=True)
 class _Form:
-    """What the header says: all columns with a name, those to keep, how many nameless ones follow, and which are the key."""
+    """What the header says: all columns with a name, those to keep, how many nameless ones follow, which are the key; and the usual cells of a row."""
 
     names: tuple[str, ...]
     keep: tuple[str, ...]
     spare: int
     key: tuple[str, ...]
+    usual: int
 
     @property
     def no_rows(self) -> pa.Table:
@@ -440,14 +445,14 @@ def _records(block: _Block, form: _Form) -> Records:
         anybody = _keys(form, block.huge, [pa.nulls(len(block.huge), pa.string())] * len(form.key))
         parts.append(Records(form.no_rows, _NONE, block.huge, np.full(len(block.huge), _HUGE), anybody))
     if not read.all():
-        parts += _odd(rows.only(~read), block.spoilt[~read], form, len(rows.ends))
+        parts += _odd(rows.only(~read), block.spoilt[~read], form)
     return _joined(parts, form, smart=block.smart)
 
 
-def _odd(rows: Rows, spoilt: Positions, form: _Form, among: int) -> list[Records]:
-    """Records that cannot be read as they are, some of so many: mended as they were meant, or told with what is wrong with them."""
+def _odd(rows: Rows, spoilt: Positions, form: _Form) -> list[Records]:
+    """Records that cannot be read as they are: mended as they were meant, or told with what is wrong with them."""
     seen = shape(rows)
-    parts = [_sorted_out(rows, seen, (spoilt < 0) & seen.sound, form, among)]
+    parts = [_sorted_out(rows, seen, (spoilt < 0) & seen.sound, form)]
     if (spoilt >= 0).any():
         parts.append(_spoilt(rows.only(spoilt >= 0), spoilt[spoilt >= 0], form))
     if not ((spoilt >= 0) | seen.sound).all():
@@ -456,17 +461,17 @@ def _odd(rows: Rows, spoilt: Positions, form: _Form, among: int) -> list[Records
         seen = shape(mended, text)
         uneven = np.diff(np.searchsorted(np.flatnonzero(broken.raw == QUOTE), broken.ends), prepend=0) % 2 == 1
         still = ~seen.sound | (uneven & ~form.fits(seen.cells))
-        parts.append(_sorted_out(mended, seen, ~still, form, among, unescaped))
+        parts.append(_sorted_out(mended, seen, ~still, form, unescaped))
         parts.append(_spoilt(mended.only(still), np.full(int(still.sum()), _OPEN), form))
     return parts
 
 
-def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, among: int, unescaped: Mask | None = None) -> Records:
-    """Of sound records, some of so many, the readable ones, and what is wrong with the others: too few cells, too many, or nothing in any."""
+def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, unescaped: Mask | None = None) -> Records:
+    """Of sound records the readable ones, and what is wrong with the others: too few cells, too many, or nothing in any."""
     starts, ends, cells = rows.starts, rows.ends, seen.cells
     width = len(form.names)
     good = which & form.fits(cells) & (ends > starts)
-    trailing = blank = short = long = doubtful = np.zeros(len(ends), dtype=bool)
+    trailing = blank = short = long = np.zeros(len(ends), dtype=bool)
     other = which & ~good & (ends > starts)
     if other.any():
         solid = np.flatnonzero(_SOLID[rows.raw[: ends[-1] + 1]])
@@ -474,11 +479,10 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, among: int, u
         blank = other & (last_solid < starts)
         short = other & ~blank & (cells < width)
         long = other & ~blank & ~short
-        at = np.flatnonzero(long)
+        at = np.flatnonzero(long & (cells == form.usual))
         trailing = np.zeros(len(ends), dtype=bool)
         trailing[at] = last_solid[at] < seen.commas[seen.first[at] + width + form.spare - 1]
         good, long = good | trailing, long & ~trailing
-        doubtful = trailing & ~_habit(cells, trailing, among)
     cut = good & (cells > width)
     raw = rows.raw
     if not good.all() or cut.any():
@@ -490,19 +494,11 @@ def _sorted_out(rows: Rows, seen: Shape, which: Mask, form: _Form, among: int, u
         lines=rows.lines[good],
         faulty=rows.lines[bad],
         faults=np.where(short, _SHORT, _LONG)[bad],
-        unread=_unread(rows.only(bad | doubtful), short[bad | doubtful], form),
+        unread=_unread(rows.only(bad), short[bad], form),
         unescaped=rows.lines[good & unescaped] if unescaped is not None else _NONE,
         trailing=rows.lines[trailing],
         blank=rows.lines[blank & (cells > 1)],
     )
-
-
-def _habit(cells: Positions, trailing: Mask, among: int) -> Mask:
-    """Which rows have as many cells too many as most rows have. In any other the last column may be blank, and the cell too many before it."""
-    widths, counts = np.unique(cells[trailing], return_counts=True)
-    common = (counts > 1) & (counts * 2 > among)
-    habit: Mask = np.isin(cells, widths[common])
-    return habit
 
 
 def _spoilt(rows: Rows, faults: Positions, form: _Form) -> Records:

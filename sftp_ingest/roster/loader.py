@@ -247,7 +247,7 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     spare, names = len(names) - named, names[:named]
     known = file.table.columns
     wanted = [name for name in names if (not known[name].drop if name in known else name.startswith("ext.") and file.table.ext)]
-    records = lines.records(text, header.end, header.line + 1, names, wanted, key=file.table.key, spare=spare)
+    records = lines.records(text, header.end, header.line + 1, names, wanted, key=file.table.key, spare=spare, usual=headers.usual(first_rows))
     if records.hopeless:
         return file.find("file_not_csv", at=records.faulty, hint=f"most of its first {len(records.lines) + len(records.faulty):,} rows cannot be read")
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])

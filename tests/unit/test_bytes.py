@@ -121,6 +121,21 @@ def test_a_row_with_a_cell_too_many_before_a_blank_one_removes_nobody(tmp_path: 
     assert plan.counts["students"].deactivated == 0
 
 
+def test_a_row_that_a_comma_in_a_name_made_longer_is_left_out_though_its_last_cell_is_blank(tmp_path: Path) -> None:
+    with_blank = [[*row[:4], ""] for row in PLAIN]
+    rows, found = read(tmp_path, HEADER + (ROWS + b"0011,0003,Three, Jr.,Cal,\n" + ROWS).replace(b",7\n", b",\n"))
+    assert rows == with_blank * 2
+    assert [(each.code, each.lines) for each in found] == [("row_long", (4,))]
+
+
+def test_rows_that_a_spreadsheet_made_wider_are_read_in_whatever_block_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "BLOCK", 30)
+    data = HEADER + (ROWS + b'0011,0003,"T "T" T",Cal,7\n' + ROWS).replace(b"\n", b",,\n") + b"0011,0004,Four, Jr.,Dan,,,\n" + b"0011,0005,Five,Eve,7\n"
+    rows, found = read(tmp_path, data)
+    assert [row[1] for row in rows] == ["0001", "0002", "0003", "0001", "0002", "0005"]
+    assert [(each.code, each.lines) for each in found] == [("row_long", (7,)), ("quote_unescaped", (4,)), ("row_trailing_commas", (2, 3, 4, 5, 6))]
+
+
 @pytest.mark.parametrize("damage", [b"00120002,Two,Ben,7", b"0012,00,02,Two,Ben,7", b"0012 0002 Two,Ben,7"])
 def test_a_row_that_lost_its_id_to_a_comma_may_be_anybodys(damage: bytes, tmp_path: Path) -> None:
     files = small()
@@ -216,7 +231,7 @@ def test_any_lines_are_read_alike_whatever_the_size_of_a_block(texts: list[str],
 
 
 def test_mended_rows_stand_where_they_were_sent(tmp_path: Path) -> None:
-    frames = loaded(tmp_path, HEADER + b'0011,0001,One,Ann,7\n0012,0002,"Two "Too" T",Ben,7\n0011,0003,Three,Cy,7\n0011,0004,Four,Di,7,\n0011,0005,Five,Ed,7\n')
+    frames = loaded(tmp_path, HEADER + b'0011,0001,One,Ann,7\n0012,0002,"Two "Too" T",Ben,7\n0011,0003,Three,Cy,7\n0011,0004," Four" ,Di,7\n0011,0005,Five,Ed,7\n')
     frame = frames.tables["students"]
     assert frame.index.to_list() == [2, 3, 4, 5, 6]
     assert frame["student_id"].to_list() == ["0001", "0002", "0003", "0004", "0005"]
