@@ -126,9 +126,16 @@ def _measures(sections: pd.DataFrame, enrollments: pd.DataFrame) -> dict[str, fl
 # ---------------------------------------------------------------- compared
 
 
+def of_format(before: Mapping[str, FileShape], contract: Contract) -> dict[str, FileShape]:
+    """The shapes that are of this format's files: another one may have a file of the same name, which is told by the key that it does not have."""
+    keys = {table.file: {column for column in table.key if not table.columns[column].waived} for table in contract.tables.values() if not table.of}
+    return {file: shape for file, shape in before.items() if not shape.columns or keys.get(file, set()) <= set(shape.columns)}
+
+
 def found(before: Mapping[str, FileShape], tonight: Mapping[str, FileShape], frames: Frames, contract: Contract) -> tuple[Finding, ...]:
     """Where tonight's files differ from those applied last; warnings all, and none before there is a history."""
     told: list[Finding] = []
+    before = of_format(before, contract)
     for name, frame in frames.tables.items():
         table = contract.tables[name]
         was, now = before.get(table.file), tonight.get(table.file)
@@ -193,6 +200,7 @@ def remembered(before: Mapping[str, FileShape], tonight: Mapping[str, FileShape]
     if released:
         return shapes
     known = {table.file: table.columns for table in contract.tables.values()}
+    before = of_format(before, contract)
     for name in before.keys() & tonight.keys():
         there = tonight[name].columns
         gone = (each for each in before[name].columns if each not in there and (each in known.get(name, ()) or each.startswith("ext.")))
@@ -210,7 +218,7 @@ def carried(table: Table, was: FileShape, rows: int, gone: pd.DataFrame, came: p
     """
     changed = was.changed + max(len(gone), len(came))
     if was.rows < FEWEST_ROWS:
-        return replace(was, rows=rows, changed=changed)
+        return replace(was, rows=rows, changed=changed) if rows < FEWEST_ROWS else None  # what its columns look like is worth knowing from here on
     if changed > CARRIED_SHARE * was.rows:
         return None
     shapes = dict(was.shapes)

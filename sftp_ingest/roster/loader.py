@@ -72,6 +72,7 @@ def load(
     `packed` is what was found about its archive. Of one that cannot be read no file is missing: the archive is what is wrong.
     Raises DeliveryError where a sealed file is gone or has changed since it was sealed.
     """
+    before = drift.of_format(before or {}, contract)
     found, chosen = _choose(delivery, contract, strict)
     found[:0] = packed
     pairs, gone, read = {}, {}, []
@@ -82,7 +83,7 @@ def load(
         if sealed is None:
             if table.core and not refuses(packed):
                 found.append(finding("file_missing", table.file, strict=strict))
-            elif before and table.file in before:
+            elif table.file in before and not table.incremental:
                 found.append(finding("file_gone", table.file, strict=strict))
                 gone[table.name] = before[table.file]
             continue
@@ -96,7 +97,7 @@ def load(
             continue
         if table.deprecated:
             file.find("file_deprecated", hint=f"{table.deprecated} has taken its place")
-        _read(file, files.content(delivery.folder, sealed), (before or {}).get(table.file))
+        _read(file, files.content(delivery.folder, sealed), before.get(table.file))
         found.extend(file.findings)
         read.append(file)
     frames = _together(read)

@@ -125,8 +125,8 @@ def with_schools_kept(entities: Mapping[str, pd.DataFrame], seen: Mapping[str, p
     staff, before = entities["staff"], _spoken_for("staff", seen, now)
     if not len(before):
         return staff
-    still = {*entities["schools"]["school_id"], *_spoken_for("schools", seen, now)["school_id"]}
-    kept = {person: still.intersection(json.loads(schools or "[]")) for person, schools in zip(before["sis_id"], before["school_ids"], strict=True)}
+    left = {*now.entities["schools"]["school_id"]} - {*entities["schools"]["school_id"], *_spoken_for("schools", seen, now)["school_id"]}
+    kept = {person: set(json.loads(schools or "[]")) - left for person, schools in zip(before["sis_id"], before["school_ids"], strict=True)}
     concerned = staff["sis_id"].isin(kept).to_numpy(dtype=bool)
     theirs = staff[concerned]
     at = [kept[person].union(json.loads(schools)) for person, schools in zip(theirs["sis_id"], theirs["school_ids"], strict=True)]

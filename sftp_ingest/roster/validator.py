@@ -10,7 +10,7 @@ import pandas as pd
 
 from sftp_ingest.findings import Finding, refuses
 from sftp_ingest.model import FileShape, Frames, Rejections, Verdict
-from sftp_ingest.roster import astray, cells, contacts, keys, reach, references, values
+from sftp_ingest.roster import astray, cells, contacts, drift, keys, reach, references, values
 from sftp_ingest.roster.arrow import TEXT, array_of, filtered, is_in
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.court import Court, Ids, Rows, joined, seen_of
@@ -58,7 +58,7 @@ def validate(
         if name in court.done and table.records:
             keys.drop_overridden(court, court.done[name])
     references.check_sections_have_students(court)
-    findings: Sequence[Finding] = astray.explained(court.findings, contract.tables, frames.tables, before or {})
+    findings: Sequence[Finding] = astray.explained(court.findings, contract.tables, frames.tables, drift.of_format(before or {}, contract))
     findings = reach.with_left_out(findings, [reach.Judged(each.table, each.frame, each.cause, each.labels, each.encoded) for each in court.done.values()])
     for rows in court.done.values():
         rows.forget()

@@ -231,7 +231,9 @@ def test_any_lines_are_read_alike_whatever_the_size_of_a_block(texts: list[str],
 
 
 def test_mended_rows_stand_where_they_were_sent(tmp_path: Path) -> None:
-    frames = loaded(tmp_path, HEADER + b'0011,0001,One,Ann,7\n0012,0002,"Two "Too" T",Ben,7\n0011,0003,Three,Cy,7\n0011,0004," Four" ,Di,7\n0011,0005,Five,Ed,7\n')
+    frames = loaded(
+        tmp_path, HEADER + b'0011,0001,One,Ann,7\n0012,0002,"Two "Too" T",Ben,7\n0011,0003,Three,Cy,7\n0011,0004," Four" ,Di,7\n0011,0005,Five,Ed,7\n'
+    )
     frame = frames.tables["students"]
     assert frame.index.to_list() == [2, 3, 4, 5, 6]
     assert frame["student_id"].to_list() == ["0001", "0002", "0003", "0004", "0005"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sftp_ingest.findings import Finding
-from sftp_ingest.roster import drift
+from sftp_ingest.model import ColumnShape, FileShape
+from sftp_ingest.roster import contract, drift
+from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.sync import Plan, empty_roster
+from tests.unit import rosters
 from tests.unit.districts import Files, applied, enrollment, planned, section, small, student
 
 
@@ -151,3 +155,32 @@ def test_a_form_has_no_letter_and_no_digit_of_its_cell(cells: list[str]) -> None
 def test_the_commonest_form_does_not_depend_on_the_order_of_rows(cells: list[str]) -> None:
     array = pa.array(cells, pa.string())
     assert drift.form(array) == drift.form(pa.array(sorted(cells), pa.string()))
+
+
+def grown_to(rows: int, was: int, new: int = 1) -> FileShape | None:
+    """The shape of a file that had so many rows, and has so many tonight of which some are new."""
+    table = contract.load().tables["students"]
+    gone, came = (pd.DataFrame({"grade": pd.array(["7"] * count, dtype=TEXT)}) for count in (0, new))
+    return drift.carried(table, FileShape(("grade",), rows=was, shapes={"grade": ColumnShape(distinct=1)}), rows, gone, came)
+
+
+def test_a_small_file_that_grows_to_one_that_can_drift_is_read_as_a_whole() -> None:
+    assert grown_to(49, was=45, new=4) is not None
+    assert grown_to(94, was=45, new=49) is None
+    assert grown_to(51, was=50) is not None
+
+
+def test_files_of_one_name_in_two_formats_are_not_compared(tmp_path: Path) -> None:
+    clever, other = small(60), rosters.small(students=60)
+    first = planned(tmp_path / "1", clever)
+    now = applied(empty_roster(), first)
+    second = planned(tmp_path / "2", other, now, before=first.shapes)
+    found = {(each.code, each.file) for each in second.findings}
+    assert not {each for each in found if each[0] in ("header_gone", "file_gone") or each[0].startswith("drift_")}
+    third = planned(tmp_path / "3", other, applied(now, second), before=second.shapes)
+    assert "header_gone" not in {each.code for each in third.findings}
+    back = planned(tmp_path / "4", clever, applied(now, second), before=third.shapes)
+    assert "header_gone" not in {each.code for each in back.findings}
+    gone = FileShape((*first.shapes["enrollments.csv"].columns, "ext.house"))
+    again = planned(tmp_path / "5", clever, now, before={**first.shapes, "enrollments.csv": gone})
+    assert [(each.code, each.column) for each in again.findings if each.code == "header_gone"] == [("header_gone", "ext.house")]

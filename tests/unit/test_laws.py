@@ -258,6 +258,16 @@ def test_staff_lose_no_school_and_are_not_moved_through_a_rejected_row(row: int,
     assert plan.counts["staff"].rejected == 1
 
 
+def test_staff_stay_with_the_district_though_the_row_that_says_so_was_rejected() -> None:
+    def of_the_district(**cells: str) -> Files:
+        files = at_two_schools()
+        files["staff"][1] |= {"School_id": "district"} | cells
+        return files
+
+    now = roster_of(of_the_district())
+    assert content(applied(now, plan_of(of_the_district(First_name=""), now))) == content(now)
+
+
 def test_staff_of_whom_a_row_was_rejected_leave_a_school_that_leaves() -> None:
     now = roster_of(at_two_schools())
     files = {name: [row for row in rows if row.get("School_id") != "0012"] for name, rows in at_two_schools().items()}

@@ -90,6 +90,13 @@ def test_after_a_night_without_it_the_next_night_still_misses_the_side_file(tmp_
     assert removed(third) == {}
 
 
+def test_attendance_that_was_sent_once_is_not_missed_on_any_other_night(tmp_path: Path) -> None:
+    told = {"attendance": b"Attendance_date,Attendance_status,Student_id\n2026-11-20,absent,0001\n"}
+    first = night(tmp_path / "1", small() | custom(), **told)
+    assert "attendance.csv" in first.shapes
+    assert codes(night(tmp_path / "2", small() | custom(), after(first), first)) == codes(first)
+
+
 def test_a_side_file_with_a_header_alone_removes_all_that_came_from_it_and_nobody_else(tmp_path: Path) -> None:
     first = night(tmp_path / "1", small() | custom())
     empty = {"customstudents/students": b"School_id,Student_id,Last_name,First_name\n"}
