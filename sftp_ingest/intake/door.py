@@ -106,7 +106,8 @@ async def _open(server: Server) -> list[socket.socket]:
     except OSError as fault:
         for each in opened:
             each.close()
-        raise ConfigError(f"server.host, server.port: {server.host} port {server.port} cannot be opened: {fault.strerror}") from fault
+        cause = str(fault.strerror).partition(" (while")[0]  # behind which Python tells the address once more
+        raise ConfigError(f"server.host, server.port: {server.host} port {server.port} cannot be opened: {cause}") from fault
     return opened
 
 
