@@ -48,9 +48,9 @@ def like_cells(names: Collection[str], rows: Sequence[Sequence[str]]) -> frozens
 
 
 def usual(rows: Sequence[Sequence[str]]) -> int:
-    """How many cells most of the rows have, 0 where no number is that of more than half of them."""
+    """How many cells most of the rows have, 0 where no number is that of more than half of them, or where there is but one: once is no habit."""
     cells, count = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
-    return cells if count * 2 > len(rows) else 0
+    return cells if count * 2 > len(rows) and count > 1 else 0
 
 
 def holds_row(width: int, known: int, strange: Collection[str], like: Collection[str], rows: Sequence[Sequence[str]], *, keyed: bool) -> bool:
@@ -63,7 +63,7 @@ def holds_row(width: int, known: int, strange: Collection[str], like: Collection
     most = len(like) * 2 >= len(strange)
     if not rows:
         return len(strange) > 1 and (most or len(strange) >= known)
-    cells = usual(rows)
+    cells = len(rows[0]) if len(rows) == 1 else usual(rows)
     if cells >= _NARROWEST and width >= 2 * cells - 1:  # one cell less, where the break was all that parted the last name from the first cell
         return True
     return most and len(strange) > known and not keyed
