@@ -62,6 +62,33 @@ def check_keys(court: Court, rows: Rows) -> None:
     return _drop_repeated(court, rows, later[~own & ~repeated])
 
 
+_OF_A_DAY = ("student_id", "date", "section_id", "type")
+"""What tells attendance of one kind apart that has no id of its own (contract 1.9); a blank type follows from the section."""
+
+
+def check_attendance(court: Court, rows: Rows) -> None:
+    """One row an Attendance_id, and where there is none one a student, day, section and type: another row that says otherwise is left out."""
+    cells = {each.to: array_of(rows.frame[each.column]) for each in rows.table.fields if each.column in rows.frame.columns}
+    blank = pa.repeat("", len(rows.frame))
+    given, section, kind = (cells.get(column, blank) for column in ("attendance_id", "section_id", "type"))
+    cells["type"] = pc.if_else(pc.equal(kind, ""), pc.if_else(pc.equal(section, ""), "daily", "section"), kind)
+    named = pc.not_equal(given, "")
+    key = key_of([given, *(pc.if_else(named, "", cells.get(column, blank)) for column in _OF_A_DAY)])
+    whole = key_of([key, *cells.values()])
+    kept = np.flatnonzero(rows.kept)
+    of_key, of_row = (arrow.encoded(each.take(pa.array(kept))).places for each in (key, whole))
+    _, first, of_group = np.unique(of_key, return_index=True, return_inverse=True)
+    later = np.arange(len(kept)) != first[of_group]
+    again = later & (of_row == of_row[first[of_group]])
+    named_ones = named.take(pa.array(kept)).to_numpy(zero_copy_only=False)
+    for column, at in (("Attendance_id", later & ~again & named_ones), ("Student_id", later & ~again & ~named_ones)):
+        if at.any():
+            mask = np.zeros(len(rows.frame), dtype=bool)
+            mask[kept[at]] = True
+            court.find("id_duplicate", rows, column, mask)
+    _drop_repeated(court, rows, kept[again])
+
+
 def _drop_repeated(court: Court, rows: Rows, at: npt.NDArray[np.int64]) -> None:
     """Leave out rows that say nothing new; that rejects nothing."""
     if not len(at):

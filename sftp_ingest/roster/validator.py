@@ -51,6 +51,8 @@ def validate(
             references.check_reference(court, rows, reference)
         if table.key:
             keys.check_keys(court, rows)
+        if name == "attendance":
+            keys.check_attendance(court, rows)
         if name == "students":
             contacts.check_contacts(court, rows)
         court.done[name] = rows

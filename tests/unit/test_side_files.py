@@ -265,3 +265,21 @@ def test_attendance_of_a_student_whom_nobody_knows_is_left_out(tmp_path: Path) -
     plan = night(tmp_path, small() | {"attendance": [absence("9999", "2026-02-21"), absence("0001", "2026-02-21")]})
     assert ("student_unknown", "attendance.csv") in codes(plan)
     assert plan.counts["attendance"].created == 1
+
+
+# ---------------------------------------------------------------- attendance
+
+
+def test_attendance_of_one_id_or_of_one_day_is_told_where_rows_differ_and_where_they_are_repeated(tmp_path: Path) -> None:
+    header = b"Attendance_date,Attendance_status,Student_id,Section_id,Excuse_code,Attendance_id\n"
+    rows = [
+        b"2026-11-20,absent,0001,,,A1", b"2026-11-20,absent,0002,,,A1", b"11/20/2026,Absent,0001,,,A1",
+        b"2026-11-20,absent,0003,,,", b"2026-11-20,tardy,0003,,,", b"2026-11-20,tardy,0003,s1,,", b"2026-11-21,tardy,0003,,,", b"2026-11-20,absent,0003,,,",
+    ]  # fmt: skip
+    plan = night(tmp_path, small(), attendance=header + b"\n".join([*rows, b""]))
+    told = {(each.code, each.column): (each.count, each.lines) for each in plan.findings if each.code in ("id_duplicate", "row_repeated")}
+    assert told == {("id_duplicate", "Attendance_id"): (1, (3,)), ("id_duplicate", "Student_id"): (1, (6,)), ("row_repeated", ""): (2, (4, 9))}
+    assert plan.counts["attendance"].created == 4
+    assert plan.counts["attendance"].rejected == 2
+    kept = {(row["student_id"], row["section_id"], row["date"]): row["status"] for row in after(plan).entities["attendance"].to_dict("records")}
+    assert kept[("0003", "", "2026-11-20")] == "absent"
