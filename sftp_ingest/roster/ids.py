@@ -97,13 +97,17 @@ def likely(unknown: pa.Array, known: pa.Array, standing: pa.Array = _NONE) -> Li
 
 
 _PUNCTUATION = b" \t\n\f\r\v._/-"
+_INVISIBLE = r"[\x{AD}\x{200B}-\x{200D}\x{2060}\x{FEFF}]+"
+"""Letters that nobody sees, and that are copied along with an id from a page or out of another file."""
 
 
 def _plain(ids: pa.Array) -> pa.Array:
-    """Ids without what spreadsheets and keyboards change: case, leading zeros, spaces and hyphens."""
+    """Ids without what spreadsheets and keyboards change: case, leading zeros, spaces and hyphens; and without letters that nobody sees."""
     lower = pc.utf8_lower(ids)
     _, _, letters = lower.buffers()
     letters = letters.to_pybytes() if letters else b""
+    if not letters.isascii():
+        lower = pc.replace_substring_regex(lower, _INVISIBLE, "")
     # to look for what is nowhere would cost more than the parsing; \s of Arrow is ASCII's
     if len(letters.translate(None, _PUNCTUATION)) < len(letters):
         lower = pc.replace_substring_regex(lower, r"[\s._/-]+", "")

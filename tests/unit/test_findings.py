@@ -302,3 +302,11 @@ def test_no_finding_shows_a_cell_of_a_person(tmp_path: Path) -> None:
     files["students"][0] |= {"Last_name": "", "First_name": "Secretname", "DOB": "Secretdate", "Contact_phone": "Secretphone", "Grade": "Secretname"}
     files["teachers"][0]["Teacher_email"] = "Secretmail"
     assert "Secret" not in repr(planned(tmp_path, files).findings)
+
+
+@pytest.mark.parametrize("unseen", ["\u00ad", "\u200b", "\u200c", "\u200d", "\u2060", "\ufeff"])
+def test_an_id_with_a_letter_that_nobody_sees_tells_the_known_one(unseen: str, tmp_path: Path) -> None:
+    files = small()
+    files["students"][1]["School_id"] += unseen
+    (unknown,) = [each for each in planned(tmp_path, files).findings if each.code == "school_unknown"]
+    assert unknown.hint == "0012 is known"
