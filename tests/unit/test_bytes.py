@@ -128,6 +128,12 @@ def test_a_row_that_a_comma_in_a_name_made_longer_is_left_out_though_its_last_ce
     assert [(each.code, each.lines) for each in found] == [("row_long", (4,))]
 
 
+def test_of_a_single_row_nobody_knows_whether_a_spreadsheet_made_it_wider(tmp_path: Path) -> None:
+    rows, found = read(tmp_path, HEADER + b"0011,0003,Three, Jr.,Cal,\n")
+    assert rows == []
+    assert [(each.code, each.lines) for each in found] == [("row_long", (2,))]
+
+
 def test_rows_that_a_spreadsheet_made_wider_are_read_in_whatever_block_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "BLOCK", 30)
     data = HEADER + (ROWS + b'0011,0003,"T "T" T",Cal,7\n' + ROWS).replace(b"\n", b",,\n") + b"0011,0004,Four, Jr.,Dan,,,\n" + b"0011,0005,Five,Eve,7\n"
