@@ -263,7 +263,7 @@ def _zip_tells(path: Path, marks: Marks) -> bool:
     try:
         with zipfile.ZipFile(path) as details:
             return any(name.endswith(".csv") and _csv_tells(name, details.read(name), marks) for name in details.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError):
         return True
 
 

@@ -167,9 +167,11 @@ class Home(Place):
                 self._set_cut(folder, name, attrs)
                 return
             there = paths.facts(folder, name)
-            if attrs.size is not None and not stat.S_ISREG(there.st_mode):
-                raise asyncssh.SFTPPermissionDenied("Not a file")
-            if not stat.S_ISREG(there.st_mode) or (attrs.size is None and attrs.mtime is None):
+            if not stat.S_ISREG(there.st_mode):
+                if attrs.size is not None:
+                    raise asyncssh.SFTPPermissionDenied("Not a file")
+                return
+            if attrs.size is None and attrs.mtime is None:
                 return
             if attrs.size is None and there.st_nlink == 1:
                 _set_times(attrs, partial(os.utime, name, dir_fd=folder, follow_symlinks=False))
@@ -179,8 +181,7 @@ class Home(Place):
                 self.fsetstat(upload, attrs)
             except OSError:
                 self._open.remove(upload)
-                upload.discard()
-                self._ended(upload)
+                self._discard(upload)
                 raise
             await self._commit(upload)
 
@@ -372,8 +373,7 @@ class Home(Place):
             if self._left:
                 raise asyncssh.SFTPConnectionLost("Nobody is there any more")
         except BaseException:
-            upload.discard()
-            self._ended(upload)
+            self._discard(upload)
             raise
         self._open.append(upload)
         self._tell()
@@ -382,8 +382,7 @@ class Home(Place):
     async def _commit(self, upload: Upload) -> None:
         self._open.remove(upload)
         if upload.removed:
-            upload.discard()
-            self._ended(upload)
+            self._discard(upload)
             return
         kept = os.dup(upload.fileno())
         try:
@@ -402,6 +401,10 @@ class Home(Place):
         kept = upload.give_up()
         self._ended(upload)
         log.warning("upload_abandoned", **self._whose(), file=upload.path, bytes=size, kept=kept)
+
+    def _discard(self, upload: Upload) -> None:
+        upload.discard()
+        self._ended(upload)
 
     def _ended(self, upload: Upload) -> None:
         self._session.hall.uploads.ended(upload)

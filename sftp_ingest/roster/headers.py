@@ -1,4 +1,4 @@
-"""Whether a first line is a header: what tells the cells of a row from the names of columns."""
+"""Whether a first line is a header: what tells the cells of a row from the names of columns, and what may be told of a strange name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from sftp_ingest.roster.contract import Table, normalised
 from sftp_ingest.roster.lines import Header
 
 _FIRST_BYTES = 1 << 18
@@ -35,10 +36,28 @@ def first_rows(data: bytes, header: Header) -> list[list[str]]:
 
 def _cells(line: str) -> list[str]:
     """The cells of one line, however odd it is."""
+    if '"' not in line and "\r" not in line:  # nearly all, and of every file thousands are looked at
+        return line.split(",")
     try:
         return next(csv.reader([line]), [])
     except csv.Error:
         return line.split(",")
+
+
+def strange_names(names: Sequence[str], sent: Sequence[str], table: Table) -> frozenset[str]:
+    """The names, as sent, that are none of the format's; in a file that extends records any name is one of the district's own."""
+    return frozenset(
+        original.strip()
+        for name, original in zip(names, sent, strict=True)
+        if name not in ("", *table.columns)
+        and not normalised(original).startswith("ext.")
+        and not any(normalised(original).startswith(each.starts) for each in table.prefixes)
+    )
+
+
+def shown(original: str, position: int, like_cells: Collection[str]) -> str:
+    """What to call a column that the format does not know: by its number where its name may be a cell of a person."""
+    return f"column {position + 1}" if original.strip() in like_cells else original.strip()[:100]
 
 
 def like_cells(names: Collection[str], rows: Sequence[Sequence[str]]) -> frozenset[str]:

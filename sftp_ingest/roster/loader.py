@@ -293,7 +293,7 @@ def _header(file: _File, header: lines.Header, first_rows: Sequence[Sequence[str
         )
         file.find("file_not_csv", at=(line,), hint=hint)
         return None
-    strange = _strange(names, sent, file.table)
+    strange = headers.strange_names(names, sent, file.table)
     like_cells = headers.like_cells(strange, first_rows)
     odd, keyed = like_cells if file.table.extends else strange, set(file.table.key) <= set(names)
     if headers.holds_row(width, len(known.keys() & names), odd, like_cells, first_rows, keyed=keyed):
@@ -317,7 +317,7 @@ def _header(file: _File, header: lines.Header, first_rows: Sequence[Sequence[str
             if normalised(original) in aliases or (prefix is not None and prefix.misspelt):
                 file.find("header_misspelt", original.strip()[:100], at=(line,), hint=f"read as {meant.name if meant is not None else column}")
         elif prefix is None:
-            file.find("header_unknown", _shown(original, position, like_cells), at=(line,))
+            file.find("header_unknown", headers.shown(original, position, like_cells), at=(line,))
         columns.append(place)
     for each in file.table.fields:
         if each.required and each.column not in columns:
@@ -338,22 +338,6 @@ def _header(file: _File, header: lines.Header, first_rows: Sequence[Sequence[str
     return columns + [""] * spare
 
 
-def _strange(names: Sequence[str], sent: Sequence[str], table: Table) -> frozenset[str]:
-    """The names, as sent, that are none of the format's; in a file that extends records any name is one of the district's own."""
-    return frozenset(
-        original.strip()
-        for name, original in zip(names, sent, strict=True)
-        if name not in ("", *table.columns)
-        and not normalised(original).startswith("ext.")
-        and not any(normalised(original).startswith(each.starts) for each in table.prefixes)
-    )
-
-
-def _shown(original: str, position: int, like_cells: Collection[str]) -> str:
-    """What to call a column that the format does not know: by its number where its name may be a cell of a person."""
-    return f"column {position + 1}" if original.strip() in like_cells else original.strip()[:100]
-
-
 def _strays(header: lines.Header, names: Sequence[str], first_rows: Sequence[Sequence[str]]) -> list[astray.Stray]:
     """The columns that are not read although they have a name, with cells of the first rows."""
     rows = [row for row in first_rows if len(row) == len(header.cells)]
@@ -364,7 +348,7 @@ def _strays(header: lines.Header, names: Sequence[str], first_rows: Sequence[Seq
             sides = (names[:position][::-1], names[position + 1 :])
             before, after = (next((name for name in side if not name.startswith("\0")), "") for side in sides)
             cells = pa.array([row[position].strip() for row in rows], pa.string())
-            strays.append(astray.Stray(_shown(sent, position, like_cells), (before, after), cells))
+            strays.append(astray.Stray(headers.shown(sent, position, like_cells), (before, after), cells))
     return strays
 
 

@@ -179,7 +179,7 @@ ROWS = [
         "duplicate 'student_id' used", "id_duplicate", "students.csv", "Student_id", (8,), "reject", "reject", added("students", student(2, School_id="0011")),
     ),
     Message(
-        "sections: student XXX not listed", "student_unknown", "enrollments.csv", "Student_id", (2,), "reject", "reject",
+        "sections: student … not listed", "student_unknown", "enrollments.csv", "Student_id", (2,), "reject", "reject",
         put("enrollments", 0, Student_id="0001x"),
     ),
     Message(
