@@ -68,8 +68,9 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
 
     The one place where any fault of a run is caught: a fault of ours must not stop the nights of other districts.
     """
-    from sftp_ingest import revert, sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
+    from sftp_ingest import memory, revert, sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
 
+    memory.give_back_at_once()
     with district_lock(config, engine, run.district) as ours:
         if not ours:
             ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))

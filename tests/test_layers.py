@@ -15,13 +15,14 @@ PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
 ABOVE_STORE = frozenset({"copies", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps"})
-EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report"}) | ABOVE_STORE | GROUND
+EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report", "memory"}) | ABOVE_STORE | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "findings": frozenset(),
     "logs": frozenset(),
+    "memory": frozenset(),
     "model": frozenset({"findings"}),
     "config": frozenset({"model", "errors"}),
     "zstd": frozenset({"errors"}),
@@ -36,7 +37,7 @@ TABLE: Mapping[str, frozenset[str]] = {
     "revert": GROUND | {"sync", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
     "ready": GROUND | {"sync", "revert", "roster", "report"},
-    "runner": GROUND | {"sync", "revert", "store", "report", "logs"},
+    "runner": GROUND | {"sync", "revert", "store", "report", "logs", "memory"},
     "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
     "erasure": GROUND | {"copies", "intake", "roster", "store", "runner"},
     "sweeps": GROUND | {"retention", "intake.crossing", "intake.inbox", "store"},
