@@ -89,7 +89,10 @@ def key_of(parts: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
 
 
 def places_of(cells: pa.Array, among: pa.Array) -> Places:
-    """Where each cell stands among the others, or -1."""
+    """Where each cell stands among the others, or -1. Of cells that are encoded, each distinct text is looked for once."""
+    if pa.types.is_dictionary(cells.type):
+        of_text: Places = places_of(cells.dictionary, among)[cells.indices.to_numpy()]
+        return of_text
     found: Places = pc.index_in(cells, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
     return found
 
@@ -138,6 +141,11 @@ class Encoded:
     def filter(self, mask: Mask) -> Encoded:
         """The masked cells."""
         return Encoded(self.texts, self.places[mask])
+
+    @property
+    def cells(self) -> pa.Array:
+        """The cells as Arrow has them encoded."""
+        return pa.DictionaryArray.from_arrays(pa.array(self.places), self.texts)
 
     def with_texts(self, texts: Sequence[str | None]) -> pa.Array:
         """The cells, with another text, or none, in place of each distinct one."""

@@ -212,6 +212,13 @@ def _at(cells: pa.Array, places: Places | Numbers, absent: str | None = "") -> p
     return taken if absent is None else taken.fill_null(absent)
 
 
+def _begins(ordered: Numbers) -> Numbers:
+    """Where each run of one number begins."""
+    new = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return np.flatnonzero(new)
+
+
 @dataclass(frozen=True)
 class _Tally:
     """How often each value stands in each group, sorted by group and value; both are numbers from 0, values below `width`."""
@@ -223,9 +230,13 @@ class _Tally:
     @classmethod
     def of(cls, group: Places, value: Places, width: int) -> _Tally:
         """Count; what has no value is left out."""
-        pair = group.astype(np.int64) * width + value
-        pair = np.sort(pair if (value >= 0).all() else pair[value >= 0])
-        begins = np.flatnonzero(np.diff(pair, prepend=-1))
+        pair = group.astype(np.int64)  # and no second one of it: there are as many as memberships
+        pair *= width
+        pair += value
+        if (there := value >= 0).sum() < len(pair):
+            pair = pair[there]
+        pair.sort()
+        begins = _begins(pair)
         return cls(pair[begins], np.diff(begins, append=len(pair)), width)
 
     def find(self, group: Places | Numbers, value: Places | Numbers) -> Numbers:
@@ -247,14 +258,14 @@ class _Tally:
         if not len(self.pair):
             return winner
         group, value = np.divmod(self.pair, self.width)
-        begins = np.flatnonzero(np.diff(group, prepend=-1))
+        begins = _begins(group)
         most = np.maximum.reduceat(self.count, begins)
         first = np.flatnonzero(self.count == np.repeat(most, np.diff(begins, append=len(group))))
         winner[group[first]] = value[first]
         tied = first[np.bincount(group[first], minlength=groups)[group[first]] > 1]
         if len(tied):
             tied = tied[np.lexsort((tied, *reversed(order(tied)), group[tied]))]
-            best = tied[np.flatnonzero(np.diff(group[tied], prepend=-1))]
+            best = tied[_begins(group[tied])]
             winner[group[best]] = value[best]
         return winner
 
@@ -321,7 +332,7 @@ def _people(
         return people.assign(school_id=school_id, school_ids=_texts(_lists_alone(sent)))
     everyone = np.arange(len(people), dtype=np.int64)
     pair = np.sort(np.concatenate((tally.pair, everyone * tally.width + primary)))
-    pair = pair[np.diff(pair, prepend=-1) > 0]
+    pair = pair[_begins(pair)]
     if (nowhere := schools.index("").as_py()) >= 0:
         pair = pair[pair % tally.width != nowhere]
     group, value = np.divmod(pair, tally.width)

@@ -41,6 +41,9 @@ Answer = TypeVar("Answer", bound=np.generic)
 _FEW = 200_000
 """Not more cells than these are looked through by one thread, and left in memory."""
 
+_MANY = 1_000_000
+"""So many cells, as places in their texts, are looked at in a file before it is let go of."""
+
 
 @dataclass(frozen=True)
 class Layers:
@@ -92,9 +95,19 @@ class Layers:
         """Which cells of the column are among the texts."""
         return self.which(column, lambda cells: is_in(cells, texts), max(_FEW, len(texts)))  # they are made ready to be looked up for each part anew
 
-    def places_among(self, column: str, texts: pa.Array) -> Places:
-        """Where each cell of the column stands among the texts, or -1."""
-        return self.which(column, lambda cells: places_of(cells, texts), max(_FEW, len(texts)))
+    def places_of(self, column: str, texts: pa.Array) -> Positions:
+        """Where the last record with each of the texts in the column stands, or -1, without ever having all of the column's cells ready to be looked up."""
+        found, begin = np.full(len(texts), -1, dtype=np.int64), 0
+        for layer in (self.base, self.later):
+            cells = spelt_out(in_one_piece(layer[column]))
+            for first in range(0, len(cells), _FEW):
+                place = places_of(texts, cells.slice(first, _FEW))
+                there = place >= 0
+                found[there] = begin + first + place[there]
+            begin += len(cells)
+        if len(self.base) > _FEW:
+            self.let_go()
+        return found
 
     def take(self, column: str, at: Positions) -> pa.Array:
         """The column's cells at the places."""
@@ -110,18 +123,20 @@ class Layers:
         order[np.concatenate((np.flatnonzero(below), np.flatnonzero(~below)))] = np.arange(len(at))
         return taken.take(pa.array(order))
 
-    def encoded(self, column: str, at: Mask) -> Encoded:
-        """The column's cells in the masked records, by their distinct texts."""
-        base = in_one_piece(self.base[column])
-        if not pa.types.is_dictionary(base.type) or at[len(base) :].any():
-            return encoded(self.take(column, np.flatnonzero(at)))
-        codes = base.indices.to_numpy()[at[: len(base)]]
-        there = np.zeros(len(base.dictionary), dtype=bool)
-        there[codes] = True
-        found = Encoded(base.dictionary.filter(pa.array(there)), (np.cumsum(there, dtype=np.int32) - 1)[codes])
+    def encoded(self, column: str, at: Mask) -> list[Encoded]:
+        """The column's cells in the masked records by their distinct texts: of each layer that has any of these records."""
+        base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
+        below, behind = at[: len(base)], at[len(base) :]
+        if pa.types.is_dictionary(base.type):
+            codes = np.concatenate(list(self._codes(base, below)))
+            there = np.zeros(len(base.dictionary), dtype=bool)
+            there[codes] = True
+            told = [Encoded(base.dictionary.filter(pa.array(there)), (np.cumsum(there, dtype=np.int32) - 1)[codes])]
+        else:
+            told = [encoded(base.filter(pa.array(below)))]
         if len(base) > _FEW:
             self.let_go()
-        return found
+        return [*told, encoded(later.filter(pa.array(behind)))] if behind.any() else told
 
     def distinct(self, column: str, among: Mask) -> pa.Array:
         """The texts of the column in the masked records, each once."""
@@ -129,12 +144,21 @@ class Layers:
         if not pa.types.is_dictionary(base.type):
             return pc.unique(self.take(column, np.flatnonzero(among)))
         there = np.zeros(len(base.dictionary), dtype=bool)
-        there[base.indices.to_numpy()[among[: len(base)]]] = True
+        for codes in self._codes(base, among[: len(base)]):
+            there[codes] = True
         told = base.dictionary.filter(pa.array(there))
         if len(base) > _FEW:
             self.let_go()
         behind = among[len(base) :]
         return pc.unique(pa.concat_arrays([told, later.filter(pa.array(behind))])) if behind.any() else told
+
+    def _codes(self, base: pa.DictionaryArray, at: Mask) -> Iterator[Places]:
+        """The masked cells as places in their texts, part by part, of which each is let go of before the next."""
+        codes = base.indices.to_numpy()
+        yield codes[:_MANY][at[:_MANY]]
+        for first in range(_MANY, len(codes), _MANY):
+            self.let_go()
+            yield codes[first : first + _MANY][at[first : first + _MANY]]
 
     def rows(self, columns: Sequence[str], at: Positions) -> pd.DataFrame:
         """These columns of the records at the places, with `active`."""

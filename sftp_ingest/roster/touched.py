@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import derive
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, encoded, first_ones, groups, is_in, more_than_once, places_of
+from sftp_ingest.roster.arrow import TEXT, Encoded, Mask, array_of, encoded, first_ones, groups, is_in, joined, more_than_once, places_of
 from sftp_ingest.roster.layers import Layers, Positions
 from sftp_ingest.roster.records import shaped
 
@@ -31,6 +31,9 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "section_teachers": ("section_id", "teacher_id", "position"),
 }
 """The columns that anything is derived from. Of people there are many others, and they cost most."""
+
+_HELD_OF_SECTIONS = ("section_id", "school_id", "grade", "source")
+"""What a section's derived columns may hang on of the night before."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +134,19 @@ def _needed(wanted: Mapping[str, Wanted], touched: Mapping[str, Mask]) -> tuple[
     counted = {"students": pa.concat_arrays([looked_at, *tied]), "teachers": looked_at}
 
     part = {name: wanted[name].whole(ENTITIES[name].columns) for name in ("schools", "terms", "courses")}
-    part["sections"] = sections.frame(ENTITIES["sections"].columns, touched["sections"], beside)
     held = {name: wanted[name].held.frame for name in ("schools", "terms", "courses")}
-    held["sections"] = sections.held.rows(ENTITIES["sections"].columns, np.flatnonzero(touched["sections"]))
     for name, (link, column) in _LINKS.items():
         people, links = wanted[name], wanted[link]
         others = links.staying("section_id", counted[name]) & ~theirs[name]
         if name == "students":
             part[name], part[link] = _with_grades_beside(people, touched[name], links, theirs[name], others)
         else:
-            beside = people.staying("sis_id", links.held.distinct(column, others)) & ~touched[name]
-            part[name], part[link] = people.frame(_NEEDED[name], touched[name], beside), links.frame(_NEEDED[link], theirs[name], others)
+            colleagues = people.staying("sis_id", links.held.distinct(column, others)) & ~touched[name]
+            part[name], part[link] = people.frame(_NEEDED[name], touched[name], colleagues), links.frame(_NEEDED[link], theirs[name], others)
         held[name] = people.held.rows(_NEEDED[name], np.flatnonzero(touched[name]))
         held[link] = links.held.rows(ENTITIES[link].columns, _NOWHERE)
+    part["sections"] = sections.frame(ENTITIES["sections"].columns, touched["sections"], beside)
+    held["sections"] = sections.held.rows(_HELD_OF_SECTIONS, np.flatnonzero(touched["sections"]))
     return part, held
 
 
@@ -152,16 +155,21 @@ def _with_grades_beside(students: Wanted, touched: Mask, links: Wanted, theirs: 
 
     One student stands for all of a grade, in all of their memberships: where one student in a hundred moves, half of a district's sit beside him.
     """
-    ids, grades = links.held.encoded("student_id", others), students.held.encoded("grade", students.stays)
-    place = students.held.places_among("sis_id", ids.texts)[students.stays]
-    grade_of = np.full(len(ids.texts), len(grades.texts), dtype=np.int32)
-    grade_of[place[place >= 0]] = grades.places[place >= 0]
+    grades = joined(students.held.encoded("grade", students.stays))
+    grade_of = np.full(len(students.stays) + 1, len(grades.texts), dtype=np.int32)  # the last of which is nobody's
+    grade_of[:-1][students.stays] = grades.places
     names = pa.array([f"\0{text}" for text in (*grades.texts.to_pylist(), _NOBODY)], pa.string())  # no id has this character
-    cells = {"section_id": links.cells("section_id", theirs, others), "student_id": links.cells("student_id", theirs)}
-    cells["student_id"] = pa.concat_arrays([cells["student_id"], names.take(pa.array(grade_of[ids.places]))])
+    behind = [Encoded(names, grade_of[students.held.places_of("sis_id", ids.texts)][ids.places]) for ids in links.held.encoded("student_id", others)]
+
+    def beside_them(column: str, others: list[Encoded]) -> pa.Array:
+        return joined([*links.held.encoded(column, theirs), encoded(array_of(links.new[column])), *others]).cells
+
+    cells = {"student_id": beside_them("student_id", behind)}
+    del behind  # of millions of memberships, none should be there once more than it must
+    cells["section_id"] = beside_them("section_id", links.held.encoded("section_id", others))
     beside = shaped(_NEEDED["students"], {"sis_id": pd.Series(names[:-1], dtype=TEXT), "grade": pd.Series(grades.texts, dtype=TEXT)}, len(grades.texts))
     people = pd.concat([students.frame(_NEEDED["students"], touched), beside], ignore_index=True)
-    return people, pd.DataFrame({column: pd.array(each, dtype=TEXT) for column, each in cells.items()}, copy=False)
+    return people, pd.DataFrame({column: pd.array(each, dtype=pd.ArrowDtype(each.type)) for column, each in cells.items()}, copy=False)
 
 
 def _has_several_schools(people: Layers, sections: Layers, switches: Derivations) -> Mask:
