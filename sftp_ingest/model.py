@@ -233,7 +233,7 @@ ENTITIES: Mapping[str, Entity] = {
             school="school_id",
         ),
         Entity("section_teachers", "section_teachers", ("section_id", "teacher_id"), ("position",)),
-        Entity("enrollments", "enrollments", ("section_id", "student_id"), ("school_id",), school="school_id"),
+        Entity("enrollments", "enrollments", ("section_id", "student_id"), ("school_id", "source"), school="school_id"),
         Entity(
             "contacts", "contacts", ("student_id", "contact_id"),
             ("name", "type", "relationship", "phone", "phone_type", "other_phones", "email", "sis_id", "source"),
@@ -323,7 +323,7 @@ class ChangeSet:
     """All differences between the live roster and the wanted one.
 
     `changes`: entity → DataFrame with `Entity.columns` (the wanted values; of a deactivated record, its last) and
-    `operation`, in key order; enrollments that moved have also `from_section_id`, `from_school_id`.
+    `operation`, in key order; enrollments that moved have also `from_section_id`, `from_school_id` and `from_source`.
     `before`: entity → DataFrame of the same length with the values held now, empty text where there was no record.
     """
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, subjects, values
-from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of, places_of
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of, places_of, says_nothing
 
 Numbers = npt.NDArray[np.int64]
 
@@ -137,18 +137,21 @@ def _spoken_for(keys: Mapping[str, pa.Array], seen: pd.DataFrame | None) -> Mask
 
 
 def _undelivered(name: str, held: pd.DataFrame, assembled: Assembled, now: Roster) -> Mask:
-    """Records of a source that was not delivered; a membership comes from the same folder as its section."""
+    """Records of a source that was not delivered; teachers are told in the row of their section, and stand as long as nothing is told of it."""
     covered = assembled.covered.get(name)
     if "source" in ENTITIES[name].values:
         return _of_other_source(held, covered)
     if covered is None:
         return np.zeros(len(held), dtype=bool)
     sections = now.entities["sections"]
-    return is_in(array_of(held["section_id"]), array_of(sections.loc[_of_other_source(sections, covered), "section_id"]))
+    elsewhere = array_of(sections.loc[_of_other_source(sections, covered), "section_id"])
+    if (wanted := assembled.roster.entities.get("sections")) is not None:
+        elsewhere = elsewhere.filter(pa.array(~is_in(elsewhere, array_of(wanted["section_id"]))))
+    return is_in(array_of(held["section_id"]), elsewhere)
 
 
 def _of_other_source(held: pd.DataFrame, covered: frozenset[str] | None) -> Mask:
-    if covered is None:
+    if covered is None or ("" in covered and says_nothing(array_of(held["source"]))):
         return np.zeros(len(held), dtype=bool)
     return ~is_in(array_of(held["source"]), pa.array(sorted(covered), pa.string()))
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, is_in, key_of, places_of_keys, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, is_in, key_of, places_of_keys, says_nothing, side_by_side
 
 Positions = npt.NDArray[np.int64]
 
@@ -112,16 +112,18 @@ def _table(frame: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
 
 
 def _keep_uncovered(sides: Mapping[str, _Side], name: str, sources: Collection[str]) -> None:
-    """Keep the records of files that were not sent tonight. A membership comes from the same folder as its section."""
+    """Keep the records of files that were not sent tonight. Teachers are told in the row of their section, and stay as long as nothing is told of it."""
     side = sides[name]
-    if not side.missing.any():
+    at = np.flatnonzero(side.missing)
+    if not len(at):
         return
+    known = pa.array(list(sources), pa.string())
     if "source" in side.entity.values:
-        source = side.now["source"]
+        side.kept[at] |= ~is_in(side.now["source"].take(pa.array(at)), known)
     else:
-        sections = sides["sections"].now
-        source = sections["source"].take(pc.index_in(side.now["section_id"], value_set=sections["section_id"].combine_chunks()))
-    side.kept |= side.missing & ~is_in(pc.fill_null(source, ""), pa.array(list(sources), pa.string()))
+        sections = sides["sections"]
+        elsewhere = pa.array(~sections.told & ~is_in(sections.now["source"], known))
+        side.kept[at] |= is_in(side.now["section_id"].take(pa.array(at)), sections.now["section_id"].filter(elsewhere))
 
 
 def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
@@ -198,6 +200,8 @@ def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
     if len(side.now):
         was_active = there & side.active[at]
         for column in entity.values:
+            if says_nothing(side.now[column]) and says_nothing(side.wanted[column]):
+                continue
             held = side.now[column].take(pa.array(at))
             different = there & pc.not_equal(side.wanted[column], held).to_numpy(zero_copy_only=False)
             differs |= different
@@ -246,7 +250,7 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     came = changes["operation"].isin(["created", "reactivated"]).to_numpy(dtype=bool)
     left = (changes["operation"] == "deactivated").to_numpy(dtype=bool)
     blank = pd.array(pa.repeat("", len(changes)), dtype=TEXT)
-    changes = changes.assign(from_section_id=blank, from_school_id=blank)
+    changes = changes.assign(from_section_id=blank, from_school_id=blank, from_source=blank)
     if not came.any() or not left.any():
         return changes, before
     course = _courses(sides["sections"])
@@ -255,8 +259,8 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     to, origin = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     columns = {name: changes[name].to_numpy(dtype=object).copy() for name in changes.columns}
     columns["operation"][to] = "moved"
-    columns["from_section_id"][to] = columns["section_id"][origin]
-    columns["from_school_id"][to] = columns["school_id"][origin]
+    for column in ("section_id", "school_id", "source"):
+        columns[f"from_{column}"][to] = columns[column][origin]
     stay = np.ones(len(changes), dtype=bool)
     stay[origin] = False
     paired = pd.DataFrame({name: pd.array(values[stay], dtype=TEXT) for name, values in columns.items()}, copy=False)

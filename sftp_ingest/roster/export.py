@@ -152,8 +152,6 @@ def _mine(table: Table, contract: Contract, tables: Mapping[str, pa.Table]) -> A
     records = tables[table.records]
     if "source" in records.column_names:
         source = column(records, "source")
-    elif table.records == "enrollments":
-        source = looked_up(column(records, "section_id"), column(tables["sections"], "section_id"), column(tables["sections"], "source"))
     else:
         return pa.repeat(pa.scalar(True), len(records))
     elsewhere = pa.array([each.source for each in contract.of(table.records) if each.source], pa.string())

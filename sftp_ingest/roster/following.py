@@ -76,7 +76,7 @@ def _wanted(excerpt: Excerpt, part: Roster, lying: Mapping[str, Layers], now: Ro
         if table not in excerpt.verdict.rows:
             continue
         held, new = lying[name], part.entities.get(name)
-        if "source" in ENTITIES[name].columns and (held.active & held.which("source", _is_told)).any():
+        if "source" in ENTITIES[name].columns and _says_anything(held, "source"):
             return None  # a record of a side file that has not come for long
         if name == "contacts" and new is not None:
             new = contacts.told(new, now, None, merge=switches.contact_merge)
@@ -94,6 +94,11 @@ def _wanted(excerpt: Excerpt, part: Roster, lying: Mapping[str, Layers], now: Ro
             new = new[~is_in(array_of(new[column]), ids.filter(pa.array(held.active & ~ends)))]
         wanted[name] = _replaced(name, held, ends, new)
     return wanted
+
+
+def _says_anything(held: Layers, column: str) -> bool:
+    """Whether anything stands in the column of a record that is active; where nothing does in any, that is told by its texts alone."""
+    return not held.says_nothing(column) and bool((held.active & held.which(column, _is_told)).any())
 
 
 def _is_told(cells: pa.Array) -> Mask:

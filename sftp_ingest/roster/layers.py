@@ -30,6 +30,7 @@ from sftp_ingest.roster.arrow import (
     is_in,
     places_of,
     places_of_keys,
+    says_nothing,
     side_by_side,
     spelt_out,
 )
@@ -90,6 +91,11 @@ class Layers:
         if len(base) > _FEW:
             self.let_go()
         return np.concatenate([*found, told(later)] if len(later) else found)
+
+    def says_nothing(self, column: str) -> bool:
+        """Whether all cells of the column are blank, those of replaced rows among them."""
+        base = in_one_piece(self.base[column])
+        return says_nothing(base.dictionary if pa.types.is_dictionary(base.type) else base) and says_nothing(self.later[column])
 
     def among(self, column: str, texts: pa.Array) -> Mask:
         """Which cells of the column are among the texts."""

@@ -60,7 +60,7 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     entities["students"] = _with_demographics(entities["students"], verdict, changes, now)
     entities["staff"] = with_schools_kept(entities, seen, now)
     # what came in files that only Clever's format has is not spoken of
-    covered = {name: frozenset({""}) for name in ENTITIES if "source" in ENTITIES[name].values or name in ("enrollments", "section_teachers")}
+    covered = {name: frozenset({""}) for name in ENTITIES if "source" in ENTITIES[name].values or name == "section_teachers"}
     return Assembled(Roster({name: entities[name] for name in ENTITIES if name in entities}), seen, covered)
 
 

@@ -15,7 +15,8 @@ Key = tuple[str, ...]
 Row = dict[str, str]
 
 _FLIPS = ("created", "deactivated", "reactivated")
-_FURTHER = ("from_section_id", "from_school_id")
+_FURTHER = ("section_id", "school_id", "source")
+"""What a move tells of the place that it leaves, each under a name that begins with `from_`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Undo:
 
 @dataclass(frozen=True)
 class _Step:
-    """What puts one record back: `held` is what it holds now, `row` what it will hold. A move back has the place that it leaves, and what is held there."""
+    """What puts one record back: `held` is what it holds now, `row` what it will hold. A move back has the place that it leaves, what is held there, and
+    what of that was `former` when it had been left before.
+    """
 
     key: Key
     operation: str
@@ -41,7 +44,7 @@ class _Step:
     row: Row
     origin: Key = ()
     leaves: Row = field(default_factory=dict)
-    former: str = ""
+    former: Row = field(default_factory=dict)
 
     @property
     def stays(self) -> bool:
@@ -153,12 +156,14 @@ def _moved_back(side: _Live, change: Change, key: Key, origin: Key, later: Set[t
     here, there = side.rows.get(key), side.rows.get(origin)
     if here is None or there is None:
         return None, True
-    if not side.is_active(key) or side.is_active(origin) or here["school_id"] != after.get("school_id", here["school_id"]):
+    values = side.entity.values
+    if not side.is_active(key) or side.is_active(origin) or any(here[name] != after.get(name, here[name]) for name in values):
         return None, not (side.is_active(origin) and not side.is_active(key))
     if not later.isdisjoint({("enrollments", key), ("enrollments", origin)}):
         return None, True
-    row = {**there, "school_id": str(before.get("school_id", here["school_id"]))}
-    return _Step(origin, "moved", there, row, key, here, str(before.get("former_school_id", ""))), False
+    row = {**there, **{name: str(before.get(name, here[name])) for name in values}}
+    former = {name: str(before[f"former_{name}"]) for name in values if f"former_{name}" in before}
+    return _Step(origin, "moved", there, row, key, here, former), False
 
 
 def _values(told: Mapping[str, object] | None, compared: Collection[str]) -> Row:
@@ -266,7 +271,7 @@ def _written_first(entity: Entity, steps: Iterable[_Step]) -> list[_Step]:
         if step.operation == "deactivated" and step.row != step.held:
             first.append(_Step(step.key, "updated", step.held, step.row))
         elif step.former:
-            first.append(_Step(step.origin, "updated", step.leaves, {**step.leaves, "school_id": step.former}))
+            first.append(_Step(step.origin, "updated", step.leaves, {**step.leaves, **step.former}))
     return first
 
 
@@ -277,8 +282,9 @@ def _change_set(steps: Mapping[str, list[_Step]]) -> ChangeSet:
         frame = _frame([tuple(step.row[column] for column in entity.columns) for step in every], entity.columns)
         changes[name] = frame.assign(operation=pd.array([step.operation for step in every], dtype=TEXT))
         if name == "enrollments":
-            from_section, from_school = ([step.leaves.get(column, "") for step in every] for column in ("section_id", "school_id"))
-            changes[name] = changes[name].assign(**dict(zip(_FURTHER, (pd.array(each, dtype=TEXT) for each in (from_section, from_school)), strict=True)))
+            changes[name] = changes[name].assign(
+                **{f"from_{column}": pd.array([step.leaves.get(column, "") for step in every], dtype=TEXT) for column in _FURTHER}
+            )
         before[name] = _frame([tuple(step.held[column] for column in entity.values) for step in every], entity.values)
     return ChangeSet(changes, before, {}, {})
 

@@ -24,8 +24,8 @@ from sftp_ingest.store import bulk, rosters, tables
 _ROWS = 50_000
 """How many rows are turned into CSV, or into Python's objects, at once."""
 
-_FORMER = "former_school_id"
-"""In the entry of an enrollment that moved: the school under which the student had once left the section that he is in now, where it was another."""
+_FORMER = "former_{}"
+"""In the entry of an enrollment that moved: the value with which the student had once left the section that he is in now, where it was another."""
 
 _ENTRY = ("entity", "key", "operation", "before", "after")
 
@@ -163,17 +163,17 @@ def _entries(change_set: ChangeSet) -> Iterator[pa.Table]:
 
 def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> pa.Table:
     compared = entity.values
+    former: dict[str, tuple[pd.Series, pd.Series]] = {}
     if "from_section_id" in changes.columns:  # of who moved, the place is what differs, though it is part of the key
-        compared = ("section_id", *entity.values, _FORMER)
+        compared = ("section_id", *entity.values)
         moved = changes["operation"] == "moved"
-        left_once = moved & (before["school_id"] != "") & (before["school_id"] != changes["school_id"])
-        blank = pd.Series("", index=changes.index, dtype=changes["section_id"].dtype)
+        left_once = moved & (before["school_id"] != "")
+        former = {_FORMER.format(name): (before[name], left_once & (before[name] != changes[name])) for name in entity.values}
         before = before.assign(
             section_id=changes["from_section_id"].where(moved, changes["section_id"]),
             school_id=changes["from_school_id"].where(moved, before["school_id"]),
-            **{_FORMER: before["school_id"].where(left_once, blank)},
+            source=changes["from_source"].where(moved, before["source"]),
         )
-        changes = changes.assign(**{_FORMER: blank})
     held, wanted, told = _in_one_piece(before, compared), _in_one_piece(changes, compared), _in_one_piece(changes, (*entity.key, "operation"))
     operation = told["operation"]
     was, becomes = {}, {}
@@ -182,7 +182,9 @@ def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> 
         if pc.any(differs).as_py():
             was[name] = _pairs(name, _quoted(held[name]), differs)
             becomes[name] = _pairs(name, _quoted(wanted[name]), differs)
-    becomes.pop(_FORMER, None)
+    for name, (cells, told_of) in former.items():
+        if told_of.any():
+            was[name] = _pairs(name, _quoted(pa.array(cells)), pa.array(told_of.to_numpy(dtype=bool)))
     left, came_back = (pc.equal(operation, each) for each in ("deactivated", "reactivated"))
     either = pc.or_(left, came_back)
     if pc.any(either).as_py():

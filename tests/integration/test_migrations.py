@@ -20,6 +20,7 @@ from sftp_ingest.store import database, ledger, register, tables
 from tests.conftest import an_empty_database
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import Files, enrollment, small, student
+from tests.unit.test_side_files import custom
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 MOVED = ("password_hash", "authorized_keys")
@@ -132,6 +133,35 @@ def test_every_row_of_a_filled_database_is_there_after_the_upgrade_and_the_night
     last = max(run.id for run in ledger.runs(house.engine))
     _, run, outcome = House(house.config, old).night(second_night(), NOW + 3 * NIGHT)
     assert (run, outcome) == (last + 1, "successful")
+
+
+def test_enrollments_come_from_where_their_section_does_after_the_upgrade_and_the_next_night_reads_from_where_others_do(
+    tmp_path: Path, engine: Engine, old: Engine
+) -> None:
+    house = House.make(tmp_path, engine, "acme")
+    files = small() | custom()
+    files["customsections/enrollments"].append(enrollment("s2", 1))
+    house.night(files)
+    told = house.roster()
+    upgraded(old, "0008")
+    pour(engine, old)
+    database.upgrade(old)
+    after = House(house.config, old)
+    assert sources(after) == {("xs", "0001"): "custom", ("xs", "x1"): "custom"}
+    run = ledger.run(old, after.night(files, NOW + NIGHT)[1])
+    assert run is not None
+    assert "load" in run.seconds
+    assert (run.outcome, run.counts["enrollments"].updated) == ("successful", 1)
+    assert after.roster() == told
+    after.night(small(), NOW + 2 * NIGHT)
+    assert after.roster() == told
+
+
+def sources(house: House) -> dict[tuple[str, str], str]:
+    """Section and student → the side file that an enrollment came from, of those that came from one."""
+    with database.reading(house.engine) as connection:
+        found = connection.execute(text("SELECT section_id, student_id, source FROM enrollments WHERE source IS NOT NULL"))
+        return {(row.section_id, row.student_id): row.source for row in found}
 
 
 def test_the_number_of_a_run_that_was_erased_is_not_given_again_after_the_upgrade(house: House, old: Engine) -> None:

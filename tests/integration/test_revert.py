@@ -106,6 +106,30 @@ def test_every_kind_of_change_is_put_back(engine: Engine) -> None:
     assert whole(engine) == after
 
 
+def test_a_move_back_leaves_the_place_under_the_source_that_it_had_there(engine: Engine) -> None:
+    add(engine, "acme")
+    ground(engine, sections="abcd", students="12")
+    done(engine, change_set(enrollments=[enrolled(each, student, school_id="A", source=source) for each, student, source in HELD]))
+    done(engine, change_set(enrollments=[enrolled("b", "1", "deactivated"), enrolled("d", "2", "deactivated")]))
+    before = whole(engine)
+    back = {"school_id": "A", "was_school_id": "A", "from_school_id": "A"}
+    moves = [
+        enrolled("b", "1", "moved", source="", was_source="custom", from_section_id="a", from_source="custom", **back),
+        enrolled("d", "2", "moved", source="custom", was_source="", from_section_id="c", from_source="", **back),
+    ]
+    night = done(engine, change_set(enrollments=moves))
+    after = whole(engine)
+    undone = reverted(engine, night)
+    assert undone.counts["enrollments"].moved == 2
+    assert whole(engine) == before
+    reverted(engine, undone.id)
+    assert whole(engine) == after
+
+
+HELD = (("a", "1", "custom"), ("b", "1", "custom"), ("c", "2", ""), ("d", "2", ""))
+"""Section, student and source of enrollments: two students in two places each."""
+
+
 def test_a_move_between_sections_is_moved_back_with_the_schools_of_all_three(engine: Engine) -> None:
     add(engine, "acme")
     ground(engine, sections="abcd", students="12")

@@ -83,7 +83,7 @@ def change_set(**changes: list[dict[str, str]]) -> ChangeSet:
     frames, before = {}, {}
     for name, rows in changes.items():
         entity = ENTITIES[name]
-        further = ("from_section_id", "from_school_id") if any("from_section_id" in row for row in rows) else ()
+        further = ("from_section_id", "from_school_id", "from_source") if any("from_section_id" in row for row in rows) else ()
         frames[name] = frame(rows, (*entity.columns, "operation", *further))
         held_before = [{} if row["operation"] == "created" else {c: row.get(f"was_{c}", row.get(c, "")) for c in entity.values} for row in rows]
         before[name] = frame(held_before, entity.values)

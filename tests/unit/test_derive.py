@@ -330,9 +330,11 @@ def test_sections_of_a_source_that_was_not_delivered_count_as_they_stand() -> No
     teach(files, "a", "0011", 1)
     teach(files, "own", "0013", 1, 2)
     now = roster_of(files)
-    sections = now.entities["sections"]
-    own = (sections["section_id"] == "own").to_numpy(dtype=bool)
-    now = Roster(dict(now.entities) | {"sections": sections.assign(source=pd.array(["custom" if each else "" for each in own], dtype=TEXT))})
+    by_hand = {}
+    for name in ("sections", "enrollments"):
+        own = (now.entities[name]["section_id"] == "own").to_numpy(dtype=bool)
+        by_hand[name] = now.entities[name].assign(source=pd.array(["custom" if each else "" for each in own], dtype=TEXT))
+    now = Roster(dict(now.entities) | by_hand)
     tonight = {name: frame.drop(columns="active") for name, frame in now.entities.items()}
     for name in ("sections", "enrollments", "section_teachers"):
         tonight[name] = tonight[name][(tonight[name]["section_id"] != "own").to_numpy(dtype=bool)].reset_index(drop=True)

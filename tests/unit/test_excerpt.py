@@ -345,6 +345,20 @@ def test_a_file_more_or_less_has_all_read(tmp_path: Path) -> None:
     assert following(tmp_path / "less", a_night(), students=None).whole
 
 
+def test_who_was_enrolled_by_hand_has_all_read_on_nights_without_him(tmp_path: Path) -> None:
+    first = planned(tmp_path / "1", {}, **bytes_of(a_night() | {"customsections/enrollments": [enrollment("s2", 1)]}))
+    now = after(empty_roster(), first)
+    files = a_night()
+    before = planned(tmp_path / "2", {}, now, before=first.shapes, **bytes_of(files))
+    now = after(now, before)
+    known = known_of(tmp_path / "2", bytes_of(files), replace(before, findings=()))  # but for the file that is missed, it was a night without a word
+    files["students"][3]["Last_name"] = "Other"
+    whole, short = (planned(tmp_path / "3", {}, now, before=before.shapes, known=each, **bytes_of(files)) for each in (None, known))
+    assert short.whole
+    assert told(short) == told(whole)
+    assert (short.counts["students"].updated, short.counts["enrollments"].deactivated) == (1, 0)
+
+
 def test_files_in_an_archive_are_read_as_a_whole(tmp_path: Path) -> None:
     first = bytes_of(a_night())
     made = planned(tmp_path / "first", {}, **first)

@@ -36,7 +36,7 @@ def after(plan: Plan, now: Roster | None = None) -> Roster:
     return applied(now or empty_roster(), plan)
 
 
-def record(roster: Roster, entity: str, **key: str) -> dict[str, Any]:
+def record(roster: Roster, entity: str, **key: str | bool) -> dict[str, Any]:
     """The one record with these cells."""
     found = [row for row in roster.entities[entity].to_dict("records") if all(row[name] == value for name, value in key.items())]
     assert len(found) == 1, found
@@ -134,6 +134,97 @@ def test_who_is_added_by_hand_and_later_comes_from_the_sis_is_one_record(tmp_pat
     plan = night(tmp_path / "2", files, after(first), first)
     assert (plan.counts["students"].updated, plan.counts["students"].created) == (1, 0)
     assert record(after(plan, after(first)), "students", sis_id="x1")["source"] == ""
+
+
+# ---------------------------------------------------------------- enrolled by hand in a section of the SIS
+
+
+def enrolled_by_hand(*students: int) -> Files:
+    """Students whom a district adds by hand to a section of its SIS, in which only students of even numbers are."""
+    return {"customsections/enrollments": [enrollment("s2", each) for each in students]}
+
+
+def source_of(roster: Roster, section_id: str, student_id: str) -> tuple[str, bool]:
+    """Where an enrollment came from, and whether it is there."""
+    found = record(roster, "enrollments", section_id=section_id, student_id=student_id)
+    return found["source"], found["active"]
+
+
+def test_who_is_enrolled_by_hand_in_a_section_of_the_sis_stays_until_the_file_is_sent_without_him(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | enrolled_by_hand(1, 3))
+    roster = after(first)
+    assert {row["source"] for row in roster.entities["enrollments"].to_dict("records")} == {"", "custom"}
+    assert json.loads(record(roster, "students", sis_id="0001")["school_ids"]) == ["0011", "0012"]
+    made = first
+    for number in ("2", "3"):
+        made = night(tmp_path / number, small(), roster, made)
+        assert ("file_gone", "customsections/enrollments.csv") in codes(made)
+        assert content(after(made, roster)) == content(roster)
+        roster = after(made, roster)
+    made = night(tmp_path / "4", small() | enrolled_by_hand(3), roster, made)
+    assert removed(made) == {"enrollments": 1}
+    roster = after(made, roster)
+    assert [source_of(roster, "s2", each) for each in ("0001", "0003")] == [("custom", False), ("custom", True)]
+    assert json.loads(record(roster, "students", sis_id="0001")["school_ids"]) == ["0011"]
+
+
+def test_a_file_of_enrollments_by_hand_with_a_header_alone_ends_them_and_no_others(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | enrolled_by_hand(1, 3))
+    plan = night(tmp_path / "2", small(), after(first), first, **{"customsections/enrollments": b"School_id,Section_id,Student_id\n"})
+    assert removed(plan) == {"enrollments": 2}
+
+
+def test_an_enrollment_of_the_sis_ends_although_there_are_some_by_hand_in_the_section(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | enrolled_by_hand(1))
+    files = small()
+    files["enrollments"].remove(enrollment("s2", 2))
+    plan = night(tmp_path / "2", files, after(first), first)
+    assert removed(plan) == {"enrollments": 1}
+    assert source_of(after(plan, after(first)), "s2", "0002") == ("", False)
+
+
+def test_an_enrollment_that_both_files_have_is_one_of_the_sis_and_ends_with_it(tmp_path: Path) -> None:
+    both = small() | enrolled_by_hand(1, 2)
+    first = night(tmp_path / "1", both)
+    assert ("record_overridden", "customsections/enrollments.csv") in codes(first)
+    roster = after(first)
+    assert source_of(roster, "s2", "0002") == ("", True)
+    taken = small()
+    taken["enrollments"].append(enrollment("s2", 1))
+    second = night(tmp_path / "2", taken, roster, first)
+    assert (second.counts["enrollments"].updated, removed(second)) == (1, {})
+    roster = after(second, roster)
+    assert source_of(roster, "s2", "0001") == ("", True)
+    third = night(tmp_path / "3", small(), roster, second)
+    assert removed(third) == {"enrollments": 1}
+    assert source_of(after(third, roster), "s2", "0001") == ("", False)
+
+
+@pytest.mark.parametrize("left", ["student", "section"])
+def test_who_is_enrolled_by_hand_leaves_with_his_section_or_as_a_student(left: str, tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | enrolled_by_hand(1))
+    files = small()
+    if left == "student":
+        files["students"] = files["students"][1:]
+    else:
+        files["sections"].pop(1)
+    gone = ("Student_id", "0001") if left == "student" else ("Section_id", "s2")
+    files["enrollments"] = [row for row in files["enrollments"] if row[gone[0]] != gone[1]]
+    plan = night(tmp_path / "2", files, after(first), first)
+    assert source_of(after(plan, after(first)), "s2", "0001") == ("custom", False)
+
+
+def test_a_section_by_hand_that_the_sis_has_taken_over_has_the_teachers_of_the_sis_and_keeps_who_is_in_it_by_hand(tmp_path: Path) -> None:
+    first = night(tmp_path / "1", small() | custom())
+    files = small()
+    files["sections"].append(section("xs", "0011", "t1", "Chess"))
+    files["enrollments"].append(enrollment("xs", 3))
+    plan = night(tmp_path / "2", files, after(first), first)
+    assert removed(plan) == {"section_teachers": 1}
+    roster = after(plan, after(first))
+    assert record(roster, "section_teachers", section_id="xs", active=True)["teacher_id"] == "t1"
+    assert record(roster, "sections", section_id="xs")["name"] == "Chess - Lovelace"
+    assert [source_of(roster, "xs", each) for each in ("0001", "0003", "x1")] == [("custom", True), ("", True), ("custom", True)]
 
 
 # ---------------------------------------------------------------- extension fields
