@@ -41,13 +41,15 @@ class Likely:
     """What unknown ids probably were: `meant` has, beside each of `unknown`, the known id that it stands for, or null.
 
     `sentence` tells the rule behind `ruled`, those of the ids that it makes known, in their own order, so that those of every file are told
-    alike; without a rule it is blank, and they are none.
+    alike; without a rule it is blank, and they are none. `unseen` tells how many of the ids differ from known ones by letters that nobody sees,
+    which no two ids do by chance: of one it is told as well.
     """
 
     unknown: pa.Array
     meant: pa.Array
     ruled: pa.Array
     sentence: str = ""
+    unseen: str = ""
 
     def hint(self, value: str) -> str:
         """What to tell of one unknown id that no rule makes known: the known one that it resembles, where there is one."""
@@ -89,11 +91,12 @@ def likely(unknown: pa.Array, known: pa.Array, standing: pa.Array = _NONE) -> Li
         unsent,
     ]
     meant = pc.coalesce(spelt.meant, unsent.meant)
+    unseen = _unseen(unknown, known)
     best = max(tried, key=lambda each: each.hits)  # of equals the first, which says most
     if best.hits >= LIKELY_IDS and best.hits >= LIKELY * len(unknown):
         ruled = unknown.filter(pc.is_valid(best.meant)).sort()
-        return Likely(unknown, pc.coalesce(best.meant, meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}")
-    return Likely(unknown, meant, unknown.slice(0, 0))
+        return Likely(unknown, pc.coalesce(best.meant, meant), ruled, f"{best.hits:,} of {len(unknown):,} unknown ids are known {best.words}", unseen)
+    return Likely(unknown, meant, unknown.slice(0, 0), unseen=unseen)
 
 
 _PUNCTUATION = b" \t\n\f\r\v._/-"
@@ -112,6 +115,18 @@ def _plain(ids: pa.Array) -> pa.Array:
     if len(letters.translate(None, _PUNCTUATION)) < len(letters):
         lower = pc.replace_substring_regex(lower, r"[\s._/-]+", "")
     return _unpadded(lower)
+
+
+def _unseen(unknown: pa.Array, known: pa.Array) -> str:
+    """How many of the unknown ids differ from known ones by letters that nobody sees, in words; blank where none does."""
+    odd, strange = (ids.filter(pc.invert(pc.string_is_ascii(ids))) for ids in (unknown, known))
+    odd, strange = (ids.filter(pc.match_substring_regex(ids, _INVISIBLE)) for ids in (odd, strange))
+    hits = sum(_alike(*each, _seen, "").hits for each in ((odd, known), (unknown, strange)) if len(odd) or len(strange))
+    return f"{hits:,} of {len(unknown):,} unknown ids are known but for letters that nobody sees" if hits else ""
+
+
+def _seen(ids: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(ids, _INVISIBLE, "")
 
 
 def _unpadded(ids: pa.Array) -> pa.Array:

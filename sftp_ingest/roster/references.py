@@ -120,7 +120,7 @@ def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str,
     counts = np.bincount(encoded.places[mask], minlength=len(encoded.texts))
     reason = likely(encoded.texts.filter(pa.array(counts > 0)), known, standing)
     if reference.table == "students":  # each student is unknown by himself: one finding for all
-        court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence)
+        court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence or reason.unseen)
         return
     rest = mask.copy()
     if len(reason.ruled):

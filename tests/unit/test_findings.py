@@ -310,3 +310,11 @@ def test_an_id_with_a_letter_that_nobody_sees_tells_the_known_one(unseen: str, t
     files["students"][1]["School_id"] += unseen
     (unknown,) = [each for each in planned(tmp_path, files).findings if each.code == "school_unknown"]
     assert unknown.hint == "0012 is known"
+
+
+@pytest.mark.parametrize("table", ["students", "enrollments"])
+def test_a_student_whose_id_has_a_letter_that_nobody_sees_in_one_file_is_told_to_be_known_but_for_that(table: str, tmp_path: Path) -> None:
+    files = small()
+    files[table][1]["Student_id"] += "\u200b"
+    (unknown,) = [each for each in planned(tmp_path, files).findings if each.code == "student_unknown"]
+    assert unknown.hint == "1 of 1 unknown ids are known but for letters that nobody sees"
