@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Rejections, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of, says_nothing
 from sftp_ingest.roster.contract import Reference
 from sftp_ingest.roster.court import NO_IDS, Court, Ids, Rows, distinct, joined, seen_of
 from sftp_ingest.roster.ids import likely
@@ -23,7 +23,7 @@ _SINGULAR = {"schools": "school", "students": "student", "teachers": "teacher", 
 
 
 def ids_of(now: Roster) -> dict[str, Ids]:
-    """The district's ids, of the tables that others refer to."""
+    """The district's ids, of the tables that others refer to; and those of the sections of enrollments, as far as side files brought these."""
     ids_by_table = {}
     for name in _SINGULAR:
         frame = now.entities[name]
@@ -31,6 +31,12 @@ def ids_of(now: Roster) -> dict[str, Ids]:
         active = pa.array(frame["active"].to_numpy(dtype=bool))
         sources = array_of(frame["source"]) if "source" in frame.columns else pa.array([""] * len(frame), pa.string())
         ids_by_table[name] = Ids(standing=ids.filter(active), sources=sources.filter(active), ever=ids)
+    frame = now.entities["enrollments"]
+    sources = array_of(frame["source"])
+    if not says_nothing(sources):
+        aside = pa.array(frame["active"].to_numpy(dtype=bool) & ~is_in(sources, pa.array([""])))
+        sections = array_of(frame["section_id"]).filter(aside)
+        ids_by_table["enrollments"] = Ids(standing=sections, sources=sources.filter(aside), ever=sections)
     return ids_by_table
 
 
@@ -143,7 +149,9 @@ def check_sections_have_students(court: Court) -> None:
     for sections in court.of("sections") if enrollments else ():
         if any(court.unread[each.table.name].isna().all(axis=1).any() for each in enrollments):
             return  # a row of which nothing can be read may be of any section
-        empty = sections.kept
+        known = court.known.get("enrollments", NO_IDS)
+        elsewhere = known.standing.filter(pa.array(~is_in(known.sources, pa.array([each.table.source for each in enrollments]))))
+        empty = sections.kept & ~is_in(sections.column("section_id"), elsewhere)
         for each in enrollments:
             empty &= ~is_in(sections.column("section_id"), each.encoded("section_id").texts)
         if empty.any():

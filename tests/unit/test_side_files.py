@@ -168,6 +168,18 @@ def test_who_is_enrolled_by_hand_in_a_section_of_the_sis_stays_until_the_file_is
     assert json.loads(record(roster, "students", sis_id="0001")["school_ids"]) == ["0011"]
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_section_in_which_all_are_enrolled_by_hand_is_not_without_students_on_a_night_without_that_file(strict: bool, tmp_path: Path) -> None:
+    files = small()
+    files["sections"].append(section("s4", "0011", "t1", "Go"))
+    first = planned(tmp_path / "1", files | {"customsections/enrollments": [enrollment("s4", 1)]}, strict=strict)
+    second = planned(tmp_path / "2", files, after(first), strict=strict, before=first.shapes)
+    assert "section_without_students" not in {each.code for each in (*first.findings, *second.findings)}
+    emptied = {"customsections/enrollments": b"School_id,Section_id,Student_id\n"}
+    third = planned(tmp_path / "3", files, after(second, after(first)), strict=strict, before=second.shapes, **emptied)
+    assert ("section_without_students", "sections.csv") in codes(third)
+
+
 def test_a_file_of_enrollments_by_hand_with_a_header_alone_ends_them_and_no_others(tmp_path: Path) -> None:
     first = night(tmp_path / "1", small() | enrolled_by_hand(1, 3))
     plan = night(tmp_path / "2", small(), after(first), first, **{"customsections/enrollments": b"School_id,Section_id,Student_id\n"})
