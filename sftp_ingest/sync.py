@@ -24,6 +24,7 @@ from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
 from sftp_ingest.roster import (
     arrow,
+    beside,
     clever,
     contract,
     delta,
@@ -140,8 +141,11 @@ def plan(
     with stages.stage("compare"):
         now = _with_attendance(now, assembled.roster, attendance)
         change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
-        del assembled
-    made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages)
+
+    def anew(waiting: ChangeSet) -> ChangeSet:
+        return beside.changes(assembled, now, waiting, settings.derive)
+
+    made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages, anew)
     return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole)
 
 
@@ -155,10 +159,11 @@ def _reviewed(
     settings: Settings,
     approved: str,
     stages: Stages,
+    anew: holds.Anew | None = None,
 ) -> Plan:
     """The plan that a change set makes, as far as it may flow."""
     with stages.stage("review"):
-        review = holds.review(change_set, now, settings.limits, doubted=holds.doubted(verdict.findings, rules), approved=approved)
+        review = holds.review(change_set, now, settings.limits, doubted=holds.doubted(verdict.findings, rules), approved=approved, anew=anew)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
         findings=verdict.findings + change_set.findings,
@@ -179,7 +184,7 @@ def _rows(verdict: Verdict, rules: contract.Contract) -> dict[str, int]:
 
 
 def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, settings: Settings, now: Roster, approved: str, stages: Stages) -> Plan | None:
-    """The plan as a whole reading would come to it, or None where only that can tell."""
+    """The plan as a whole reading would come to it, or None where only that can tell: what flows beside a hold is derived from all rows."""
     with stages.stage("excerpt"):
         told = excerpt.read(known, delivery, rules, today=delivery.received_at.date())
     if told is None:
@@ -188,7 +193,8 @@ def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, se
         change_set = following.compare(told, rules, now, settings.derive)
     if change_set is None:
         return None
-    return replace(_reviewed(told.verdict, change_set, known.shapes, told.shapes, rules, now, settings, approved, stages), whole=False)
+    made = _reviewed(told.verdict, change_set, known.shapes, told.shapes, rules, now, settings, approved, stages)
+    return None if made.hold else replace(made, whole=False)
 
 
 def _tells_all(verdict: Verdict, wanted: Roster) -> bool:
@@ -399,8 +405,8 @@ def _counts(verdict: Verdict, rules: contract.Contract, now: Roster, change_set:
                 existing=change_set.existing[name],
                 rows=rows,
                 rejected=rejected,
-                unchanged=change_set.unchanged[name],
-                waiting=len(change_set.changes[name]) - len(review.flowing.changes[name]),
+                unchanged=review.flowing.unchanged[name],
+                waiting=len(review.waiting.changes[name]) if review.waiting is not None else 0,
             ),
             **{str(operation): int(count) for operation, count in done.items()},
         )

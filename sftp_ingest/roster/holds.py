@@ -1,13 +1,14 @@
 """The guard: how much of a change set waits for a person, and why.
 
 Removals over a limit wait, and so does whatever cannot be right without them; all else flows (law 4). Where a person or a section leaves,
-its memberships go where it goes: that they end is no removal of its own. Approval belongs to the digest of exactly the part that waits (law 5).
+its memberships go where it goes: that they end is no removal of its own. What is derived flows as if the waiting part had not been sent, and a record
+that is another than it was only because of what waits, waits with it unnamed. Approval belongs to the digest of exactly the part that waits (law 5).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -19,8 +20,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Hold, HoldReason, Limits, Roster
-from sftp_ingest.roster import ids, layers
-from sftp_ingest.roster.arrow import Mask, array_of, is_in
+from sftp_ingest.roster import derive, ids, layers
+from sftp_ingest.roster.arrow import Mask, array_of, is_in, key_of
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.diff import MEMBERSHIPS, REFERENCES
 
@@ -43,20 +44,40 @@ class Review:
     waiting: ChangeSet | None = None
 
 
+Anew = Callable[[ChangeSet], ChangeSet]
+"""What waits → what would change of the records that have derived columns if it had not been sent."""
+
 _PRIMARY = pa.array(["1"])
 """The position of a section's primary teacher."""
 
 _NOTHING: Mask = np.zeros(0, dtype=bool)
+
+_SENT_TO: Mapping[str, Mapping[str, str]] = {
+    "students": {"sis_school_id": "schools"},
+    "teachers": {"sis_school_id": "schools"},
+    "staff": {"sis_school_id": "schools"},
+    "enrollments": {"school_id": "schools"},
+}
+"""Schools that rows name beside the derived one, which becomes a person's where his sections wait: he cannot be at one that does not yet exist."""
 
 Doubt = Literal["headers", "crossed"]
 _DOUBTS: Mapping[str, Doubt] = {"file_crossed": "crossed", "header_gone": "headers"}
 """What is found of a file → why no removal is believed that it asks for; of two, the later."""
 
 
-def review(change_set: ChangeSet, now: Roster, limits: Limits, *, doubted: Mapping[str, Doubt] = MappingProxyType({}), approved: str = "") -> Review:
+def review(
+    change_set: ChangeSet,
+    now: Roster,
+    limits: Limits,
+    *,
+    doubted: Mapping[str, Doubt] = MappingProxyType({}),
+    approved: str = "",
+    anew: Anew | None = None,
+) -> Review:
     """Hold what is over the limits, and all removals of `doubted` entities (law 2).
 
-    `approved` is the digest that a person released; an equal digest lets everything flow.
+    `approved` is the digest that a person released; an equal digest lets everything flow. Without `anew` what flows beside a hold is as if
+    what waits were there already.
     """
     reasons: list[HoldReason] = []
     waiting = {name: np.zeros(len(frame), dtype=bool) for name, frame in change_set.changes.items()}
@@ -68,6 +89,9 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, doubted: Mappi
     if not reasons:
         return Review(None, change_set)
     _wait_with(change_set, waiting, left)
+    beside = None if anew is None else anew(_only(change_set, waiting))
+    if beside is not None:
+        reasons = _let_go(change_set, waiting, beside, reasons)
     hold = Hold(
         reasons=tuple(replace(each, evidence=ids.rekeyed(change_set, each.entity, each.school)) if each.kind == "rekeyed" else each for each in reasons),
         scope={name: int(mask.sum()) for name, mask in waiting.items() if mask.any()},
@@ -75,7 +99,8 @@ def review(change_set: ChangeSet, now: Roster, limits: Limits, *, doubted: Mappi
     )
     if hold.digest == approved:
         return Review(None, change_set)
-    return Review(hold, _only(change_set, {name: ~mask for name, mask in waiting.items()}), _only(change_set, waiting))
+    flowing, kept = _only(change_set, {name: ~mask for name, mask in waiting.items()}), _only(change_set, waiting)
+    return Review(hold, flowing if beside is None else _with_derived(flowing, kept, beside), kept)
 
 
 def doubted(findings: Iterable[Finding], rules: Contract) -> dict[str, Doubt]:
@@ -136,7 +161,7 @@ def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, w
 
 def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask], left: Mapping[str, pa.Array]) -> None:
     """Let wait what would be wrong without the waiting part: members of what does not yet exist, ends of what has not yet ended."""
-    for name, columns in (*REFERENCES.items(), *MEMBERSHIPS.items()):
+    for name, columns in (*_SENT_TO.items(), *REFERENCES.items(), *MEMBERSHIPS.items()):
         if name in waiting:
             for column, parent in columns.items():
                 _wait_for_new(change_set, waiting, name, column, parent)
@@ -154,6 +179,8 @@ def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask], left: Mapping[st
         if name in waiting and waiting[name].any():
             for column, parent in columns.items():
                 _wait_as_needed(change_set, waiting, parent, array_of(change_set.before[name].loc[waiting[name], column]))
+    if waiting.get("sections", _NOTHING).any():
+        _wait_with_who_names_it(change_set, waiting)
 
 
 def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, column: str, parent: str) -> None:
@@ -163,6 +190,17 @@ def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, co
         ids = set(change_set.changes[parent].loc[new, ENTITIES[parent].key[0]])
         frame = change_set.changes[name]
         waiting[name] |= frame[column].isin(ids).to_numpy(dtype=bool) & ~_operation(change_set, name, "deactivated")
+
+
+def _wait_with_who_names_it(change_set: ChangeSet, waiting: dict[str, Mask]) -> None:
+    """Terms and courses are what sections name: a new one waits with the sections that do, where all of them wait."""
+    sections, stays = change_set.changes["sections"], ~_operation(change_set, "sections", "deactivated")
+    for column, parent in REFERENCES["sections"].items():
+        if parent != "schools" and parent in waiting:
+            named = array_of(sections[column])
+            waits, flows = (named.filter(pa.array(stays & mask)) for mask in (waiting["sections"], ~waiting["sections"]))
+            ids = array_of(change_set.changes[parent][ENTITIES[parent].key[0]])
+            waiting[parent] |= _operation(change_set, parent, "created", "reactivated") & is_in(ids, waits) & ~is_in(ids, flows)
 
 
 def _wait_for_place(change_set: ChangeSet, waiting: Mask) -> None:
@@ -178,6 +216,57 @@ def _wait_for_place(change_set: ChangeSet, waiting: Mask) -> None:
 def _wait_as_needed(change_set: ChangeSet, waiting: dict[str, Mask], name: str, needed: pa.Array) -> None:
     keys = array_of(change_set.changes[name][ENTITIES[name].key[0]])
     waiting[name] |= _operation(change_set, name, "deactivated") & is_in(keys, needed)
+
+
+# ---------------------------------------------------------------- what is derived
+
+
+def _let_go(change_set: ChangeSet, waiting: dict[str, Mask], beside: ChangeSet, reasons: list[HoldReason]) -> list[HoldReason]:
+    """Take out of what waits the records that would be as they are if the rest of it had not been sent, and of the reasons those that meant no others.
+
+    They change with it once it is released. If they were told as waiting, those that come tonight and would be changed by what waits would be
+    among them the next night, and nobody could release what he saw.
+    """
+    chosen = dict(waiting)
+    for name, derived in derive.FILLED.items():
+        if name in waiting and waiting[name].any():
+            frame, before = change_set.changes[name], change_set.before[name]
+            alike = _operation(change_set, name, "updated", "moved") & ~is_in(_keys(change_set, name), _keys(beside, name))
+            for column in ENTITIES[name].values:
+                if column not in derived:
+                    alike &= pc.equal(array_of(frame[column]), array_of(before[column])).to_numpy(zero_copy_only=False)
+            chosen[name] = waiting[name] & ~alike
+    stand = [each for each in reasons if each.kind != "updated" or (chosen[each.entity] & _operation(change_set, each.entity, "updated", "moved")).any()]
+    if not stand:  # then it is they that the hold is about
+        return reasons
+    waiting.update(chosen)
+    return stand
+
+
+def _with_derived(flowing: ChangeSet, waiting: ChangeSet, beside: ChangeSet) -> ChangeSet:
+    """What flows, with the records that have derived columns as they are told anew. A record that waits stays as it is, in all of its columns."""
+    changes, before, unchanged = ({**each} for each in (flowing.changes, flowing.before, flowing.unchanged))
+    for name in derive.FILLED:
+        if name in changes:
+            told = _dropping(beside, name, is_in(_keys(beside, name), _keys(waiting, name)))
+            changes[name], before[name] = told.changes[name], told.before[name]
+            unchanged[name] = flowing.existing[name] - sum(int((~_operation(each, name, "created", "reactivated")).sum()) for each in (told, waiting))
+    return replace(flowing, changes=changes, before=before, unchanged=unchanged)
+
+
+def _dropping(change_set: ChangeSet, name: str, mask: Mask) -> ChangeSet:
+    """The change set without the masked changes of one entity."""
+    if not mask.any():
+        return change_set
+    changes, before = (each[name][~mask].reset_index(drop=True) for each in (change_set.changes, change_set.before))
+    return replace(change_set, changes={**change_set.changes, name: changes}, before={**change_set.before, name: before})
+
+
+def _keys(change_set: ChangeSet, name: str) -> pa.Array:
+    return key_of([array_of(change_set.changes[name][column]) for column in ENTITIES[name].key])
+
+
+# ---------------------------------------------------------------- who leaves, and what follows
 
 
 def _left(change_set: ChangeSet, now: Roster) -> dict[str, pa.Array]:
