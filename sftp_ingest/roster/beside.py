@@ -54,5 +54,5 @@ def _held(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> dict[s
     if "from_section_id" in changes.columns:
         moves = pa.array(is_in(operation, pa.array(["moved"])))
         cells["section_id"] = pc.if_else(moves, array_of(changes["from_section_id"]), cells["section_id"])
-        was["school_id"] = pc.if_else(moves, array_of(changes["from_school_id"]), was["school_id"])
+        was |= {column: pc.if_else(moves, array_of(changes[f"from_{column}"]), was[column]) for column in entity.values}
     return {column: each.filter(there) for column, each in (cells | was).items()}
