@@ -204,7 +204,7 @@ class Subsystem(SSHServerStreamSession[bytes]):
         try:
             await run_sftp_server(home, reader, writer, SFTP_VERSION)
         except EOFError:  # the client had nothing to say; its other channels go on
-            writer.close()
+            cast("asyncssh.SSHServerChannel[bytes]", chan).exit(0)
         finally:
             home.leave()
 

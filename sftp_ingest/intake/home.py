@@ -85,6 +85,7 @@ class Home(Place):
         self._closing = 0
         self._closed = asyncio.Event()
         self._left = False
+        self._status = 0
 
     def map_path(self, path: bytes) -> bytes:
         """Refuses all that is not allowed below: links of both kinds, and whatever a later asyncssh may add."""
@@ -140,6 +141,11 @@ class Home(Place):
         else:
             self._abandon(file_obj)
         self._tell()
+
+    def exit(self) -> None:
+        """Says how it ended, once all is closed: scp, and scripts around `ssh -s`, take a channel that ends without a status for a failure."""
+        in_order = isinstance(sys.exception(), EOFError)
+        cast("asyncssh.SSHServerChannel[bytes]", self.channel).exit(self._status if in_order else 1)
 
     def leave(self) -> None:
         """Gives up whatever is still open: nobody speaks here any more, however that came about."""
@@ -396,6 +402,7 @@ class Home(Place):
         self._session.received(upload.path, size, kept)
 
     def _abandon(self, upload: Upload) -> None:
+        self._status = 1
         self._open.remove(upload)
         size = upload.size
         kept = upload.give_up()

@@ -105,6 +105,26 @@ def test_openssh_sftp_delivers_a_night_with_a_batch(config: Config, home: Path, 
 
 
 @needs_openssh
+def test_openssh_scp_delivers_a_night_and_says_so(config: Config, home: Path, tmp_path: Path) -> None:
+    home.mkdir(parents=True)
+    (home / "students.csv").write_bytes(NIGHT["students.csv"] + b"of yesterday")
+
+    def act(site: Site) -> None:
+        options = ["-F", "none", "-s", "-P", str(site.port), "-i", str(site.key), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
+        command = ["scp", *options, "-o", f"UserKnownHostsFile={site.known_hosts}"]
+        for sent in (["-p", *(str(site.night / name) for name in NIGHT), "springfield@127.0.0.1:"], ["springfield@127.0.0.1:students.csv", "back.csv"]):
+            done = site.run(*command, *sent)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert (site.work / "back.csv").read_bytes() == NIGHT["students.csv"]
+        done = site.run(*command, str(site.night / "schools.csv"), "springfield@127.0.0.1:nowhere/schools.csv")
+        assert done.returncode
+        assert "No such file" in done.stderr
+
+    at_work(config, tmp_path, act)
+    assert arrived(home) == NIGHT
+
+
+@needs_openssh
 def test_openssh_reput_goes_on_where_a_cut_left_off(config: Config, home: Path, tmp_path: Path) -> None:
     home.mkdir(parents=True)
     (home / "students.csv").write_bytes(b"yesterday")

@@ -54,6 +54,29 @@ def test_a_channel_without_a_word_ends_alone(config: Config, home: Path) -> None
     asyncio.run(go())
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"", 0),
+        (Packets.packet(1, 3), 0),
+        (Packets.packet(1, 3) + Packets.packet(3, 1, b"a.csv", 0x1A, 0) + Packets.packet(4, 2, bytes(4)), 0),
+        (Packets.packet(1, 3) + Packets.packet(3, 1, b"a.csv", 0x1A, 0) + Packets.packet(6, 2, bytes(4), 0, 0, b"x"), 1),
+        (Packets.packet(1, 3) + Packets.packet(3, 1, b"a.csv", 0x1A, 0) + Packets.packet(4, 2, bytes(4))[:-1], 1),
+        (Packets.packet(1, 3) + bytes([0, 0, 0, 1, 3]), 1),
+    ],
+    ids=["nothing", "hello", "an upload", "half an upload", "half a request", "nonsense"],
+)
+def test_a_client_that_has_left_is_told_whether_all_was_well(config: Config, home: Path, said: bytes, status: int) -> None:
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            process = await connection.create_process(subsystem="sftp", encoding=None)
+            process.stdin.write(said)
+            process.stdin.write_eof()
+            assert (await process.wait()).exit_status == status
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("version", [0, 1, 2])
 def test_versions_before_the_third_are_not_spoken(config: Config, version: int) -> None:
     async def go() -> None:
