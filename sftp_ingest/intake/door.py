@@ -79,8 +79,8 @@ class Door:
         try:
             async with asyncio.timeout(self._server.login_seconds):
                 peer = await real_address(client)
-        except (OSError, ValueError, TimeoutError):
-            log.warning("proxy_unheard", peer=proxy)
+        except (OSError, ValueError, TimeoutError) as fault:
+            log.warning("proxy_unheard", peer=proxy, fault=str(fault) or "the header took longer than server.login_seconds")
             client.close()
             return
         await self._receive(client, plain_address(peer or proxy))

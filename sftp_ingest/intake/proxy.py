@@ -13,6 +13,8 @@ _ADDRESS_BYTES = {0x11: 4, 0x21: 16}  # TCP over IPv4, TCP over IPv6
 async def real_address(client: socket.socket) -> str:
     """The address of who is behind the proxy, or nothing where the proxy itself comes, to see whether we live. Raises ValueError where it does not say."""
     head = await _exactly(client, 16)
+    if head.startswith(b"PROXY "):
+        raise ValueError("a header of the PROXY protocol's version 1, not 2")
     if not head.startswith(SIGNATURE) or head[12] not in (0x20, 0x21):
         raise ValueError("no header of the PROXY protocol's version 2")
     rest = await _exactly(client, int.from_bytes(head[14:], "big"))

@@ -84,19 +84,20 @@ def test_a_guesser_behind_the_proxy_is_banned_alone(proxied: Config) -> None:
 
 
 UNHEARD = {
-    "nothing": b"",
-    "half": SIGNATURE,
-    "version 1": b"PROXY TCP4 192.0.2.7 192.0.2.1 1 22\r\n",
-    "cut": header("192.0.2.7")[:-1],
-    "a socket of unix": SIGNATURE + b"\x21\x31\0\x0c" + bytes(12),
-    "no address": SIGNATURE + b"\x21\x11\0\0",
+    "nothing": (b"", "took longer"),
+    "half": (SIGNATURE, "took longer"),
+    "version 1": (b"PROXY TCP4 192.0.2.7 192.0.2.1 1 22\r\n", "version 1, not 2"),
+    "a client's greeting": (b"SSH-2.0-OpenSSH_9.2p1\r\n", "no header"),
+    "cut": (header("192.0.2.7")[:-1], "took longer"),
+    "a socket of unix": (SIGNATURE + b"\x21\x31\0\x0c" + bytes(12), "no address"),
+    "no address": (SIGNATURE + b"\x21\x11\0\0", "no address"),
 }
 
 
-@pytest.mark.parametrize("first", UNHEARD.values(), ids=UNHEARD)
-def test_a_proxy_that_does_not_say_for_whom_it_comes_is_not_heard(proxied: Config, first: bytes) -> None:
+@pytest.mark.parametrize(("first", "why"), UNHEARD.values(), ids=UNHEARD)
+def test_a_proxy_that_does_not_say_for_whom_it_comes_is_not_heard_and_the_log_says_why(proxied: Config, first: bytes, why: str) -> None:
     async def go() -> None:
-        async with listening(proxied) as listener:
+        async with listening(replace(proxied, server=replace(proxied.server, login_seconds=1))) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             writer.write(first)
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -104,7 +105,9 @@ def test_a_proxy_that_does_not_say_for_whom_it_comes_is_not_heard(proxied: Confi
                     assert await reader.read(100) == b""
             writer.close()
 
-    asyncio.run(go())
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(go())
+    assert [why in each["fault"] for each in logs if each["event"] == "proxy_unheard"] == [True]
 
 
 def test_who_is_no_proxy_is_not_believed(config: Config) -> None:
