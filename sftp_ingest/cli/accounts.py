@@ -23,7 +23,7 @@ from sftp_ingest.store import register
 app = typer.Typer(help="Accounts: who may log in to a district's home.", invoke_without_command=True)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The account's name, which a client logs in with.", show_default=False)]
-KeyOption = Annotated[Path | None, typer.Option("--key", help="A file with OpenSSH public keys.", show_default=False)]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="A file with public keys, as OpenSSH, PuTTYgen or Notepad saved it.", show_default=False)]
 PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 GenerateOption = Annotated[bool, typer.Option("--generate-password", help="Make a password and print it once.")]
 
@@ -137,14 +137,15 @@ def fingerprint(line: str) -> str:
 
 
 def keys_of(path: Path) -> tuple[str, ...]:
-    """The keys of a file, one a line. Raises ConfigError, naming the line, where one could not log in."""
+    """The keys of a file, one a line of OpenSSH's. Raises ConfigError, naming the line, where one could not log in."""
     from sftp_ingest.intake import keys as public_keys
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"the key file {path} cannot be read") from fault
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+        numbered = public_keys.key_lines(path.read_bytes())
+    except OSError as fault:
+        raise ConfigError(f"the key file {path} cannot be read: {fault.strerror}") from fault
+    except ConfigError as fault:
+        raise ConfigError(f"{path}: {fault}") from fault
     for number, line in numbered:
         try:
             public_keys.check_key(line)

@@ -147,7 +147,7 @@ def remove_password(district: DistrictArgument, account: AccountOption = "", con
 @app.command("add-key")
 def add_key(
     district: DistrictArgument,
-    key: Annotated[Path, typer.Argument(help="A file with OpenSSH public keys.", show_default=False)],
+    key: Annotated[Path, typer.Argument(help="A file with public keys, as OpenSSH, PuTTYgen or Notepad saved it.", show_default=False)],
     expires: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="From this day on, in UTC, the key lets nobody in.", show_default=False)
     ] = None,

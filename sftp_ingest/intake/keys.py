@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import lru_cache
 
@@ -20,6 +21,8 @@ OPTIONS = frozenset({EXPIRY, "from", "cert-authority", "principals", "no-touch-r
 """What a line may say of its key; nothing else has a meaning here. (`no-pty` and its like are allowed too: nothing of the kind is granted anyway.)"""
 LEAST_RSA_BITS = 2048
 
+_SSH2 = re.compile(r"---- BEGIN SSH2 PUBLIC KEY ----.*?---- END SSH2 PUBLIC KEY ----", re.DOTALL)
+_PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|PuTTY-User-Key-File-")
 _OPTION = re.compile(r'(?P<name>[A-Za-z0-9@.-]+)(?:="(?P<value>(?:[^"\\]|\\.)*)")?(?P<end>,|[ \t]+)')
 
 log = structlog.get_logger()
@@ -53,6 +56,18 @@ class Admission(asyncssh.SSHAuthorizedKeys):
                 return options
         self._proven("")
         return None
+
+
+def key_lines(data: bytes) -> list[tuple[int, str]]:
+    """The lines of a file that hold a key, each with its number; a key as PuTTYgen saves it (RFC 4716) becomes a line of OpenSSH's. Raises ConfigError."""
+    try:
+        text = data.decode("utf-8-sig")  # Notepad puts a mark before it
+    except UnicodeDecodeError as fault:
+        raise ConfigError("this is not text in UTF-8") from fault
+    if _PRIVATE.search(text):
+        raise ConfigError("this is a private key, which nobody but its owner should have; the public one is wanted")
+    lines = enumerate(_SSH2.sub(_of_openssh, text).splitlines(), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def check_key(line: str) -> None:
@@ -132,6 +147,12 @@ def fingerprint(line: str) -> str:
         return str(asyncssh.import_public_key(parts(line)[1]).get_fingerprint())
     except asyncssh.KeyImportError as fault:
         raise ConfigError("this is not an OpenSSH public key") from fault
+
+
+def _of_openssh(block: re.Match[str]) -> str:
+    with suppress(asyncssh.KeyImportError):  # then the first of its lines is no key
+        return asyncssh.import_public_key(block[0]).export_public_key().decode().strip() + "\n" * block[0].count("\n")
+    return block[0]
 
 
 @lru_cache(maxsize=1)

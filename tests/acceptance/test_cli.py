@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
@@ -189,6 +190,26 @@ def test_a_wrong_line_of_a_key_file_is_named(home: Home) -> None:
     home.add("lincoln")
     done = run_command("districts", "add-key", "lincoln", "keys.pub", cwd=home.folder)
     assert (done.returncode, done.stderr) == (2, "sftp-ingest: keys.pub, line 3: this is not an OpenSSH public key\n")
+
+
+def test_a_key_may_be_as_puttygen_or_notepad_saved_it_and_a_private_one_is_sent_back(home: Home) -> None:
+    home.add("puttyville")
+    key = asyncssh.generate_private_key("ssh-rsa", comment="the SIS", key_size=2048)
+    files = {
+        "putty.pub": key.export_public_key("rfc4716").replace(b"\n", b"\r\n"),
+        "notepad.pub": codecs.BOM_UTF8 + key.export_public_key().replace(b"\n", b"\r\n"),
+        "id_rsa": key.export_private_key("openssh"),
+        "manifold.ppk": b"PuTTY-User-Key-File-3: ssh-rsa\r\n",
+    }
+    for name, content in files.items():
+        (home.folder / name).write_bytes(content)
+    for name in ("putty.pub", "notepad.pub"):
+        home.command("districts", "add-key", "puttyville", name)
+        assert key.get_fingerprint() in home.command("districts", "show", "puttyville")
+        home.command("districts", "remove-key", "puttyville", key.get_fingerprint())
+    for name in ("id_rsa", "manifold.ppk"):
+        done = run_command("districts", "add-key", "puttyville", name, cwd=home.folder)
+        assert (done.returncode, "private key" in done.stderr, done.stderr.count("\n")) == (2, True, 1)
 
 
 def test_without_a_configuration_the_command_says_how_to_make_one(tmp_path: Path) -> None:
