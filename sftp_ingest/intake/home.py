@@ -27,6 +27,9 @@ READ_BYTES = 256 << 10
 TURN_BYTES = 4 << 20
 """After so many bytes written at one go, as when a client copies a file into another, other sessions have a turn."""
 
+LAST_SECOND = 2**32 - 1
+"""Of the times that SFTP's third version knows; the first one is 0."""
+
 KEPT: tuple[list[str], ...] = ([], [REPORTS], [PREVIEW])
 """The folders that every home has and keeps; their times and permissions are ours."""
 
@@ -66,7 +69,7 @@ class Listing:
             self._session.handle_closed()
 
     def _named(self, name: str, facts: os.stat_result) -> asyncssh.SFTPName:
-        return asyncssh.SFTPName(os.fsencode(name), attrs=asyncssh.SFTPAttrs.from_local(facts))
+        return asyncssh.SFTPName(os.fsencode(name), attrs=_told(facts))
 
 
 class Home(Place):
@@ -204,17 +207,21 @@ class Home(Place):
 
     # ---------------------------------------------------------------- names
 
-    async def lstat(self, path: bytes) -> os.stat_result:
+    async def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
         """Facts about a file or folder; of an upload of this client's, or of one that was cut off, how much of it is there."""
         await self._after_closing()
         with self._at(path) as (folder, name):
             if upload := self._own(folder, name):
-                return os.fstat(upload.fileno())
-            return cut_facts(folder, name) or paths.facts(folder, name)
+                return self.fstat(upload)
+            return _told(cut_facts(folder, name) or paths.facts(folder, name))
 
-    async def stat(self, path: bytes) -> os.stat_result:
+    async def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
         """As `lstat`: links are not followed."""
         return await self.lstat(path)
+
+    def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
+        """As `lstat`, of an open file."""
+        return _told(os.fstat(cast(io.FileIO, file_obj).fileno()))
 
     def statvfs(self, path: bytes) -> os.statvfs_result:
         """How much room there is."""
@@ -429,6 +436,13 @@ def _upload(file_obj: object) -> Upload:
     if not isinstance(file_obj, Upload):
         raise asyncssh.SFTPPermissionDenied("Open for reading only")
     return file_obj
+
+
+def _told(facts: os.stat_result) -> asyncssh.SFTPAttrs:
+    """The facts as they are sent; of a time that a client cannot be told, as a file from elsewhere may have, the nearest that he can."""
+    attrs = asyncssh.SFTPAttrs.from_local(facts)
+    attrs.atime, attrs.mtime = (min(max(int(each), 0), LAST_SECOND) for each in (facts.st_atime, facts.st_mtime))
+    return attrs
 
 
 def _set_times(attrs: asyncssh.SFTPAttrs, utime: Callable[..., None]) -> None:

@@ -322,6 +322,23 @@ def test_a_file_appears_under_its_name_only_when_it_is_closed(config: Config, ho
     with_client(config, act, districts)
 
 
+@pytest.mark.parametrize("seconds", [-5, 2**33])
+def test_a_file_of_a_time_that_sftp_does_not_know_hides_no_other(config: Config, home: Path, seconds: int) -> None:
+    home.mkdir(parents=True)
+    (home / "students.csv").write_bytes(b"from elsewhere")
+    os.utime(home / "students.csv", (seconds, seconds))
+
+    async def act(sftp: asyncssh.SFTPClient) -> None:
+        assert {"students.csv", "reports"} < {*await sftp.listdir()}
+        nearest = min(max(seconds, 0), 2**32 - 1)
+        assert (await sftp.stat("students.csv")).mtime == nearest
+        async with sftp.open("students.csv", "rb") as file:
+            assert (await file.stat()).mtime == nearest
+            assert await file.read() == b"from elsewhere"
+
+    with_client(config, act)
+
+
 def test_what_was_sent_can_be_read_back(config: Config, home: Path, tmp_path: Path) -> None:
     async def act(sftp: asyncssh.SFTPClient) -> None:
         (tmp_path / "students.csv").write_bytes(BIG)
