@@ -177,6 +177,7 @@ def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
             for column in named:
                 if name in sides:
                     needed.append(sides[name].now[column].filter(pa.array(sides[name].kept & sides[name].missing)))
+                    needed.append(sides[name].wanted[column])  # changes may end a school, and say nothing of those who are there
                 elif name in now.entities:
                     held = now.entities[name]
                     needed.append(pa.chunked_array([array_of(held.loc[held["active"].to_numpy(dtype=bool), column])]))

@@ -182,7 +182,7 @@ def _classes(table: Table, was: FileShape, now: FileShape) -> Iterator[Finding]:
     old, new = was.measures, now.measures
     if SECTIONS_EMPTY in old and SECTIONS_EMPTY in new and new[SECTIONS_EMPTY] - old[SECTIONS_EMPTY] > EMPTY_RISE:
         hint = f"{old[SECTIONS_EMPTY]:.0%} → {new[SECTIONS_EMPTY]:.0%} of all sections have no enrollment"
-        yield finding("drift_sections_empty", table.file, "Section_id", hint=hint)
+        yield finding("drift_sections_empty", table.file, table.columns["section_id"].name, hint=hint)
     small, large = sorted((old.get(CLASS_SIZE, 0.0), new.get(CLASS_SIZE, 0.0)))
     if small and large >= CLASS_FACTOR * small:
         yield finding("drift_class_size", table.file, hint=f"{old[CLASS_SIZE]:,.1f} → {new[CLASS_SIZE]:,.1f} students a section")

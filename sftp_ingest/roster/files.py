@@ -6,7 +6,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -199,14 +199,24 @@ def _members(path: Path, archive: DeliveredFile) -> tuple[list[DeliveredFile], F
             return refused("archive_too_large", f"a file in it holds more than {LARGEST_MEMBER >> 30} GiB")
         if entry.file_size > max(SMALL_MEMBER, HIGHEST_RATIO * entry.compress_size):
             return refused("archive_too_large", f"a file in it is more than {HIGHEST_RATIO} times as large as it is packed")
-    common = found[0][0].parts[0] if found else ""
-    strip = common.lower() not in _SIDE_FOLDERS and all(len(place.parts) > 1 and place.parts[0] == common for place, _ in found)
+    above = _common_folders([place for place, _ in found])
     members = [
-        DeliveredFile("/".join(place.parts[1:] if strip else place.parts), entry.file_size, "", archive.resent, archive.name, entry.filename, archive.crossed)
+        DeliveredFile("/".join(place.parts[above:]), entry.file_size, "", archive.resent, archive.name, entry.filename, archive.crossed)
         for place, entry in found
     ]
     names = {each.name.lower() for each in members}
     return (members, None) if len(names) == len(members) else refused("archive_unreadable", "two files in it have one name")
+
+
+def _common_folders(places: Sequence[PurePosixPath]) -> int:
+    """How many folders, one in the other, all files of an archive lie in that mean nothing."""
+    above = 0
+    while places and all(len(each.parts) > above + 1 for each in places):
+        here = {each.parts[above] for each in places}
+        if len(here) > 1 or here.pop().lower() in _SIDE_FOLDERS:
+            break
+        above += 1
+    return above
 
 
 def _leads_out(name: str) -> bool:

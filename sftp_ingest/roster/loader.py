@@ -359,9 +359,11 @@ def _named(header: str, table: Table) -> str:
 
 
 def _tell_rows(file: _File, records: lines.Records, before: FileShape | None, columns: Sequence[str]) -> None:
-    """Findings about rows, and whether the file breaks off."""
+    """Findings about rows, and whether the file breaks off, which is all that is told of the line where it does."""
+    last = max(int(records.lines.max(initial=0)), int(records.faulty.max(initial=0)))
+    breaks_off = not records.terminated and not records.last_whole
     for place, code in enumerate(lines.FAULTS):
-        at = records.faulty[records.faults == place]
+        at = records.faulty[(records.faults == place) & ~((records.faulty == last) & breaks_off)]
         if len(at) and code != "bytes_unreadable":  # told already, of the text
             file.find(code, at=at)
     for told, at in (
@@ -373,8 +375,7 @@ def _tell_rows(file: _File, records: lines.Records, before: FileShape | None, co
         if len(at):
             file.find(told, at=at)
     file.shape = FileShape(tuple(columns), records.terminated)
-    last = max(int(records.lines.max(initial=0)), int(records.faulty.max(initial=0)))
-    if not records.terminated and not records.last_whole:
+    if breaks_off:
         file.find("file_cut", at=(last,), hint="its last line has too few cells and no line end")
     elif not records.terminated and before is not None and before.terminated:
         file.find("file_cut", at=(last,), hint="its last line has no line end, and had one in the delivery before")

@@ -19,6 +19,9 @@ from sftp_ingest.roster.contract import Table
 TERM_COLUMNS = ("term_name", "term_start", "term_end")
 COURSE_COLUMNS = ("course_name", "course_number")
 
+_AT_SCHOOLS = ("students", "teachers", "sections")
+"""Entities whose records need the school that they name."""
+
 
 def records_of(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a key, under the roster's names; columns that were not sent are blank."""
@@ -126,11 +129,19 @@ def with_schools_kept(entities: Mapping[str, pd.DataFrame], seen: Mapping[str, p
     if not len(before):
         return staff
     left = {*now.entities["schools"]["school_id"]} - {*entities["schools"]["school_id"], *_spoken_for("schools", seen, now)["school_id"]}
+    left -= {school for name in _AT_SCHOOLS for school in _needed(name, entities[name], seen, now)} if left else set()
     kept = {person: set(json.loads(schools or "[]")) - left for person, schools in zip(before["sis_id"], before["school_ids"], strict=True)}
     concerned = staff["sis_id"].isin(kept).to_numpy(dtype=bool)
     theirs = staff[concerned]
     at = [kept[person].union(json.loads(schools)) for person, schools in zip(theirs["sis_id"], theirs["school_ids"], strict=True)]
     return pd.concat([staff[~concerned], _at_schools(theirs, at)], ignore_index=True)
+
+
+def _needed(name: str, wanted: pd.DataFrame, seen: Mapping[str, pd.DataFrame], now: Roster) -> set[str]:
+    """The schools that stay because of records that only rejected rows speak of, and that need them."""
+    held, key = _spoken_for(name, seen, now), ENTITIES[name].key[0]
+    kept = held[~arrow.is_in(array_of(held[key]), array_of(wanted[key]))]
+    return {school for column in ("school_id", "sis_school_id") if column in kept.columns for school in kept[column]}
 
 
 def _spoken_for(name: str, seen: Mapping[str, pd.DataFrame], now: Roster) -> pd.DataFrame:

@@ -155,4 +155,5 @@ def check_sections_have_students(court: Court) -> None:
         for each in enrollments:
             empty &= ~is_in(sections.column("section_id"), each.encoded("section_id").texts)
         if empty.any():
-            court.find("section_without_students", sections, "Section_id", empty, values=distinct(sections.column("section_id"), empty))
+            column = sections.table.columns["section_id"].name
+            court.find("section_without_students", sections, column, empty, values=distinct(sections.column("section_id"), empty))

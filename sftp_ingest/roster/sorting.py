@@ -255,7 +255,7 @@ def _note_ended(sorting: _Sorting, name: str, gone: pd.DataFrame) -> None:
     """Note what a row of changes ends; what it belongs to is not always known."""
     unplaced = np.zeros(len(gone), dtype=bool)
     if name in ("orgs", "sections"):
-        sorting.end(delta.OF_FILE[name][0], gone.iloc[:, 0].to_list())
+        sorting.end(delta.OF_FILE[name][0], gone.iloc[:, _place(sorting, name)].to_list())
     elif name == "demographics":
         sorting.end(name, gone["user_id"].to_list())
     elif name == "users":

@@ -51,11 +51,17 @@ def test_any_encoding_and_line_end_gives_the_same_rows(encoding: str, end: str, 
     assert codes(found) == ([] if encoding.startswith("utf-8") else ["encoding_guessed"])
 
 
+def test_of_the_line_where_a_file_breaks_off_only_that_is_told(tmp_path: Path) -> None:
+    rows, found = read(tmp_path, HEADER + b"0011,0009\n" + ROWS[:-6])
+    assert rows == PLAIN[:1]
+    assert [(each.code, each.lines) for each in found] == [("row_short", (2,)), ("file_cut", (4,))]
+
+
 def test_a_mark_of_utf_8_within_the_file_is_a_cell_of_its_line(tmp_path: Path) -> None:
     mark = "\ufeff"
     assert read(tmp_path / "first", HEADER + mark.encode() + ROWS)[0] == [[f"{mark}0011", *PLAIN[0][1:]], PLAIN[1]]
     rows, found = read(tmp_path / "alone", HEADER + ROWS + mark.encode())
-    assert (rows, codes(found)) == (PLAIN, ["row_short", "file_cut"])
+    assert (rows, codes(found)) == (PLAIN, ["file_cut"])
     rows, found = read(tmp_path / "only", HEADER + mark.encode() + b"\n")
     assert (rows, codes(found)) == ([], ["row_short"])
 
@@ -372,7 +378,7 @@ def hints(plan: Plan) -> list[tuple[str, str]]:
     return [(each.code, each.hint) for each in plan.findings]
 
 
-@pytest.mark.parametrize("prefix", ["", "export/", "Springfield Unified/", "export\\"])
+@pytest.mark.parametrize("prefix", ["", "export/", "Springfield Unified/", "export\\", "Exports/2026-11-30/"])
 def test_the_files_of_an_archive_are_read_as_if_they_lay_loose(prefix: str, tmp_path: Path) -> None:
     loose = applied(empty_roster(), planned(tmp_path / "loose", small()))
     plan = from_archive(tmp_path / "packed", zipped(members(prefix) | {"__MACOSX/._students.csv": b"x", f"{prefix}.DS_Store": b"x"}))

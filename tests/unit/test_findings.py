@@ -209,6 +209,10 @@ CASES = [
     Case("term_unknown", "classes.csv", "termSourcedIds", (2,), spoil=put("classes", 0, termSourcedIds="z"), district=rosters.small),
     Case("contact_unknown", "users.csv", "agentSourcedIds", (2,), spoil=put("users", 0, agentSourcedIds="c9"), district=rosters.small),
     Case("member_ended", "enrollments.csv", "", (6,), spoil=put("users", 1, enabledUser="false"), district=rosters.small),
+    Case(
+        "section_without_students", "classes.csv", "sourcedId", (5,), district=rosters.small,
+        spoil=appended("classes", rosters.section("s4", "0011", "Art")),
+    ),
     Case("section_without_teacher", "classes.csv", "sourcedId", (5,), spoil=appended("classes", rosters.section("s4", "0011", "Art")), district=rosters.small),
     Case("teachers_many", "enrollments.csv", "classSourcedId", spoil=rosters.crowd, district=rosters.small),
     Case("parent_kept", "schools", outcome="unchanged", spoil=dropped("schools", 1), after_first_night=True),

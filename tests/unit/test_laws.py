@@ -258,6 +258,15 @@ def test_staff_lose_no_school_and_are_not_moved_through_a_rejected_row(row: int,
     assert plan.counts["staff"].rejected == 1
 
 
+def test_staff_lose_no_school_that_stays_though_its_own_row_is_missing() -> None:
+    now = roster_of(at_two_schools())
+    files = at_two_schools()
+    files["schools"] = files["schools"][:1]
+    plan = plan_of(files, now)
+    assert content(applied(now, plan)) == content(now)
+    assert "parent_kept" in {each.code for each in plan.findings}
+
+
 def test_staff_stay_with_the_district_though_the_row_that_says_so_was_rejected() -> None:
     def of_the_district(**cells: str) -> Files:
         files = at_two_schools()

@@ -538,6 +538,23 @@ def test_tobedeleted_ends_a_membership_a_class_and_a_school() -> None:
     assert removed(plan) == {"sections": 1, "courses": 1, "enrollments": 1, "section_teachers": 2}
 
 
+def test_a_school_that_is_to_be_deleted_stays_while_people_and_classes_are_there() -> None:
+    now, school = first_night(), small()["orgs"][2] | {"status": "tobedeleted"}
+    plan = plan_of(changes(orgs=[school]), now)
+    assert (removed(plan), found(plan, "parent_kept").count) == ({}, 1)
+    leaving = [row | {"status": "tobedeleted"} for row in small()["users"] if "0012" in row["orgSourcedIds"]]
+    plan = plan_of(changes(orgs=[school], users=leaving, classes=[section("s2", "0012", "Math") | {"status": "tobedeleted"}]), now)
+    assert (removed(plan)["schools"], codes(plan)) == (1, set())
+
+
+def test_what_a_change_ends_is_told_by_its_id_wherever_the_columns_stand() -> None:
+    now = first_night()
+    ends = {"classCode": "s1", "title": "s1"} | section("s3", "0011", "Art") | {"classCode": "s1", "status": "tobedeleted"}
+    assert next(iter(ends.values())) == "s1"
+    after = applied(now, plan_of(changes(classes=[ends]), now))
+    assert [record(after, "sections", section_id=each)["active"] for each in ("s1", "s3")] == [True, False]
+
+
 def test_new_members_of_a_standing_class_need_not_name_the_others() -> None:
     now = first_night()
     rows = [membership("s1", "0002", "student"), membership("s1", "t2", "teacher", primary="false"), membership("s9", "0001", "student")]
