@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sftp_ingest.model import ENTITIES, Roster
 from sftp_ingest.roster import arrow
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places_of
-from sftp_ingest.roster.court import Court, Rows, distinct
+from sftp_ingest.roster.court import Court, Rows, distinct_ids
 
 MOST = 5
 """Contacts of one student that Clever takes, by its developers' pages; its help pages know no limit (contract 1.5)."""
@@ -241,7 +241,7 @@ def _check_shared_contacts(court: Court, rows: Rows, mask: Mask) -> None:
     differs = pc.not_equal(names.take(pa.array(at)), names.take(pa.array(first[of_row]))).to_numpy(zero_copy_only=False)
     shared = mask & np.isin(rows.encoded("contact_sis_id").places, np.unique(of_row[differs]))
     if shared.any():
-        court.find("contact_id_shared", rows, "Contact_sis_id", shared, values=distinct(rows.column("contact_sis_id"), shared))
+        court.find("contact_id_shared", rows, "Contact_sis_id", shared, values=distinct_ids(rows.column("contact_sis_id"), shared, pa.array([], pa.string())))
 
 
 def _check_many_contacts(court: Court, rows: Rows, mask: Mask) -> None:

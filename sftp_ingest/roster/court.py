@@ -16,6 +16,7 @@ from sftp_ingest.model import Rejections
 from sftp_ingest.roster import arrow, values
 from sftp_ingest.roster.arrow import Mask, array_of
 from sftp_ingest.roster.contract import Table
+from sftp_ingest.roster.ids import presentable
 
 SHOWN_VALUES = 10
 """How many distinct values of an id column a finding shows."""
@@ -161,5 +162,14 @@ def joined(parts: Sequence[Rejections]) -> Rejections:
 
 def distinct(cells: pa.Array, mask: Mask) -> list[str]:
     """The first distinct texts of the masked cells, cut short, as many as a finding shows."""
-    shown = pc.unique(cells.filter(pa.array(mask))).slice(0, SHOWN_VALUES).to_pylist()
-    return [str(value)[:40] for value in shown]
+    return _shown(pc.unique(cells.filter(pa.array(mask))))
+
+
+def distinct_ids(cells: pa.Array, mask: Mask, known: pa.Array) -> list[str]:
+    """As `distinct`, of a column of ids, without what does not look like one."""
+    texts = pc.unique(cells.filter(pa.array(mask)))
+    return _shown(texts.filter(pa.array(presentable(texts, known))))
+
+
+def _shown(texts: pa.Array) -> list[str]:
+    return [str(value)[:40] for value in texts.slice(0, SHOWN_VALUES).to_pylist()]

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, ChangeSet
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in
+from sftp_ingest.roster import drift
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 
 Positions = npt.NDArray[np.int64]
 
@@ -33,6 +34,8 @@ TRIED = 100
 """So many unknown ids are asked for candidates of a prefix or suffix; the winner is then tried on all."""
 
 _NONE = pa.array([], pa.string())
+_LIKE_AN_ID = r"^[^\s@]*\d[^\s@]*$"
+_LIKE_A_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}$"
 _UNSENT = "from the nights before, and were not sent tonight"
 
 
@@ -70,6 +73,17 @@ class _Try:
     @property
     def hits(self) -> int:
         return int(len(self.meant) - self.meant.null_count)
+
+
+def presentable(texts: pa.Array, known: pa.Array) -> Mask:
+    """Which texts of a column of ids may be shown: a name, an address or a date that slipped into it, as where a row lost a cell, may not (law 10).
+
+    What has no digit, or is otherwise unlike an id, may be shown only where a known id has its very form.
+    """
+    like: Mask = pc.and_not(pc.match_substring_regex(texts, _LIKE_AN_ID), pc.match_substring_regex(texts, _LIKE_A_DATE)).to_numpy(zero_copy_only=False).copy()
+    if not like.all():
+        like[~like] = is_in(drift.forms(texts.filter(pa.array(~like))), pc.unique(drift.forms(known)))
+    return like
 
 
 def likely(unknown: pa.Array, known: pa.Array, standing: pa.Array = _NONE) -> Likely:

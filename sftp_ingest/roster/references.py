@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from sftp_ingest.model import ENTITIES, Rejections, Roster
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of, says_nothing
 from sftp_ingest.roster.contract import Reference
-from sftp_ingest.roster.court import NO_IDS, Court, Ids, Rows, distinct, joined, seen_of
-from sftp_ingest.roster.ids import likely
+from sftp_ingest.roster.court import NO_IDS, Court, Ids, Rows, distinct, distinct_ids, joined, seen_of
+from sftp_ingest.roster.ids import likely, presentable
 
 SEPARATE_VALUES = 20
 """How many unknown parents are told one by one, each with the rows it takes along; the rest share a finding."""
@@ -64,7 +64,8 @@ def check_reference(court: Court, rows: Rows, reference: Reference) -> None:
         return
     if reference.optional:
         reason = likely(cells.filter(pa.array(wrong)), known, ids.standing)
-        court.find("coteacher_unknown", rows, names[reference.column], wrong, values=distinct(cells, wrong), hint=reason.sentence)
+        shown = distinct_ids(cells, wrong, pa.concat_arrays([known, ids.standing]))
+        court.find("coteacher_unknown", rows, names[reference.column], wrong, values=shown, hint=reason.sentence)
         cleared = pc.if_else(pa.array(wrong), "", cells)
         rows.frame = rows.frame.assign(**{reference.column: pd.Series(pd.array(cleared, dtype=TEXT), index=rows.frame.index)})
         return
@@ -125,8 +126,10 @@ def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str,
     cells, encoded = rows.column(reference.column), rows.encoded(reference.column)
     counts = np.bincount(encoded.places[mask], minlength=len(encoded.texts))
     reason = likely(encoded.texts.filter(pa.array(counts > 0)), known, standing)
+    named = pa.concat_arrays([known, standing])
     if reference.table == "students":  # each student is unknown by himself: one finding for all
-        court.find(code, rows, column, mask, values=distinct(cells, mask), hint=reason.sentence or reason.unseen)
+        shown = distinct_ids(cells, mask, named)
+        court.find(code, rows, column, mask, values=shown, hint=reason.sentence or reason.unseen or _unless(shown))
         return
     rest = mask.copy()
     if len(reason.ruled):
@@ -134,13 +137,20 @@ def _reject_unknown(court: Court, rows: Rows, reference: Reference, column: str,
         rest &= ~hit
         court.find(code, rows, column, hit, values=distinct(reason.ruled, np.ones(len(reason.ruled), dtype=bool)), hint=reason.sentence)
         counts = np.bincount(encoded.places[rest], minlength=len(encoded.texts))
-    ranked = sorted((-counts[place], encoded.texts[place].as_py(), place) for place in np.flatnonzero(counts).tolist())
+    places = np.flatnonzero(counts)
+    places = places[presentable(encoded.texts.take(pa.array(places)), named)]  # of what is not shown nobody could tell one from the other
+    ranked = sorted((-counts[place], encoded.texts[place].as_py(), place) for place in places.tolist())
     for _, value, place in ranked[:SEPARATE_VALUES]:
         hit = mask & (encoded.places == place)
         rest &= ~hit
         court.find(code, rows, column, hit, values=[value], hint=reason.hint(value))
     if rest.any():
-        court.find(code, rows, column, rest, values=distinct(cells, rest))
+        shown = distinct_ids(cells, rest, named)
+        court.find(code, rows, column, rest, values=shown, hint=_unless(shown))
+
+
+def _unless(shown: Sequence[str]) -> str:
+    return "" if shown else "what stands there does not look like an id, and is not shown"
 
 
 def check_sections_have_students(court: Court) -> None:

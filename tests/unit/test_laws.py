@@ -323,3 +323,25 @@ def test_a_contact_of_another_student_ends_what_he_had_though_a_row_was_rejected
     files["students"][3]["Contact_phone"] = ""
     contact = applied(now, plan_of(files, now)).entities["contacts"].set_index("student_id").loc["0003"]
     assert contact["phone"] == ""
+
+
+@pytest.mark.parametrize("slipped", ["Jane Roe", "Roe", "jane.roe1@example.org", "2014-01-02", "1/2/2014"])
+def test_what_slipped_into_a_column_of_ids_and_looks_like_none_is_not_shown(slipped: str) -> None:
+    files = small()
+    files["students"][0] |= {"School_id": slipped}
+    files["sections"][0] |= {"Teacher_2_id": slipped}
+    files["enrollments"][1] |= {"Student_id": slipped}
+    files["enrollments"][2] |= {"Section_id": slipped}
+    plan = plan_of(files)
+    assert {"school_unknown", "coteacher_unknown", "student_unknown", "section_unknown"} <= {each.code for each in plan.findings}
+    assert slipped not in repr(plan.findings)
+    assert [each.hint for each in plan.findings if each.code == "school_unknown"] == ["what stands there does not look like an id, and is not shown"]
+
+
+def test_an_unknown_id_without_a_digit_is_shown_where_ids_have_none() -> None:
+    files = small()
+    for rows in (files["schools"], *(files[name] for name in ("teachers", "students", "sections", "enrollments"))):
+        for row in rows:
+            row["School_id"] = {"0011": "ELM", "0012": "OAK"}[row["School_id"]]
+    files["students"][0] |= {"School_id": "ASH"}
+    assert [each.values for each in plan_of(files).findings if each.code == "school_unknown"] == [("ASH",)]

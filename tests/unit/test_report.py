@@ -460,6 +460,15 @@ def test_what_needs_a_person_is_counted_before_what_may_be_off_a_phones_screen()
     assert "Reactivated" not in [name for _, name in heads]
 
 
+def test_an_entity_without_rows_is_not_said_to_have_had_none() -> None:
+    both = {"students": Counts(existing=10, rows=11, unchanged=10), "staff": Counts(existing=3, unchanged=3)}
+    page = pages.html(report_of("unchanged", counts=both))
+    cells = [re.findall(r"<td[^>]*>([^<]*)</td>", line) for line in re.findall(r'<th scope="row">.*?</tr>', page, re.DOTALL)]
+    assert [each[0] for each in cells[:2]] == ["11", "–"]
+    assert "no file of its own was sent" in page
+    assert "no file of its own was sent" not in pages.html(report_of("unchanged", counts={"students": both["students"]}))
+
+
 def test_every_table_has_headers_and_every_picture_a_name() -> None:
     parsed = _Page(pages.html(report_of(history=full_history())))
     assert all(attributes.get("scope") for tag, attributes in parsed.tags if tag == "th")
