@@ -108,6 +108,12 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     ),
     Code("delta_without_roster", "refuse", "Only changes were sent, and there is nothing yet to change", "Send all files whole (bulk) the first time."),
     Code("delta_unplaced", "warn", "A change cannot be placed", "Send with it the rows that it belongs to: a class with its course and its session."),
+    Code(
+        "delta_overtook",
+        "warn",
+        "Changes have taken the place of a delivery of which a part waited",
+        "Send once more what waited, or all files whole (bulk): changes do not repeat it.",
+    ),
     # The header. Contract 1.3.
     Code("header_missing", "refuse", "A required column is missing", "Add the column to the export, spelt as the format spells it."),
     Code(

@@ -20,7 +20,7 @@ from sftp_ingest import copies, repeat
 from sftp_ingest.config import Settings
 from sftp_ingest.copies import Copy
 from sftp_ingest.errors import DeliveryError
-from sftp_ingest.findings import Finding
+from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
 from sftp_ingest.roster import (
     arrow,
@@ -38,6 +38,7 @@ from sftp_ingest.roster import (
     formats,
     holds,
     loader,
+    manifest,
     references,
     validator,
 )
@@ -94,6 +95,8 @@ class Plan:
     """Whether the files tell the whole roster, so that told once more, they change nothing."""
     whole: bool = True
     """Whether the files were read as a whole, and not only those of their lines that are new."""
+    partial: bool = False
+    """Whether they tell only what has changed, as OneRoster's deltas do."""
 
 
 def plan(
@@ -135,7 +138,8 @@ def plan(
         return Plan("refused", verdict.findings + drifted, counts, None, None, tonight, rules, _rows(verdict, rules), verdict.rejections)
     with stages.stage("assemble"):
         assembled = format.assemble(verdict, rules, now)
-        whole = _tells_all(verdict, assembled.roster)
+        partial = _tells_changes(verdict)
+        whole = not partial and not _tells_additions(assembled.roster)
         verdict = replace(verdict, tables={}, seen={}, aside={})  # of millions of rows, none should be there once more than it must
         assembled = derive.derive(assembled, now, settings.derive)
     with stages.stage("compare"):
@@ -146,7 +150,7 @@ def plan(
         return beside.changes(assembled, now, waiting, settings.derive)
 
     made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages, anew)
-    return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole)
+    return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole, partial=partial)
 
 
 def _reviewed(
@@ -197,10 +201,23 @@ def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, se
     return None if made.hold else replace(made, whole=False)
 
 
-def _tells_all(verdict: Verdict, wanted: Roster) -> bool:
-    """Whether nothing was told in changes, as OneRoster's deltas are, or in additions, as attendance is."""
-    changes = any(len(verdict.aside[name]) for name in (delta.DELTA, delta.ENDED) if name in verdict.aside)
-    return not changes and not any(len(frame) for name, frame in wanted.entities.items() if ENTITIES[name].incremental)
+def _tells_changes(verdict: Verdict) -> bool:
+    """Whether anything was told in changes, as OneRoster's deltas are."""
+    return any(len(verdict.aside[name]) for name in (delta.DELTA, delta.ENDED) if name in verdict.aside)
+
+
+def _tells_additions(wanted: Roster) -> bool:
+    """Whether anything was told in additions, as attendance is."""
+    return any(len(frame) for name, frame in wanted.entities.items() if ENTITIES[name].incremental)
+
+
+def _overtaking(engine: Engine, delivery: Delivery, planned: Plan) -> Plan:
+    """Where changes take the place of a delivery of which a part waits, it is told that this part is lost: they do not repeat it."""
+    if not planned.partial or delivery.origin == "preview" or planned.outcome == "refused":
+        return planned
+    waiting = reversed(ledger.holds(engine, delivery.district, "open"))
+    told = [finding("delta_overtook", manifest.FILE, hint=f"hold {each.id} waits no more") for each in waiting]
+    return replace(planned, findings=(*planned.findings, *told))
 
 
 def details(delivery: Delivery, planned: Plan) -> Details:
@@ -260,6 +277,7 @@ def sync(
         known=_known(engine, run, delivery, settings, applied, state, held, rules),
         stages=stages,
     )
+    planned = _overtaking(engine, delivery, planned)
 
     def tell() -> None:
         keep(details(delivery, planned))

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from sftp_ingest.config import Settings
 from sftp_ingest.store import ledger
 from tests.integration.house import NIGHT, NOW, House
+from tests.unit import rosters
 from tests.unit.districts import Files, small
 
 
@@ -91,3 +92,17 @@ def test_a_night_after_one_that_was_held_is_measured_by_the_one_before_it(tmp_pa
     assert (outcome, nights.release()) == ("on_hold", "successful")
     outcome, codes = nights.send(small(101))
     assert (outcome, "drift_rows" in codes) == ("successful", False)
+
+
+def test_changes_that_take_the_place_of_what_waits_say_that_it_is_lost(tmp_path: Path, engine: Engine) -> None:
+    nights = Nights(House.make(tmp_path, engine, "acme", settings=Settings()))
+    nights.send(rosters.small(students=40))
+    leaving = [rosters.user(f"{number:04}", "student", "0011", status="tobedeleted") for number in range(1, 16)]
+    assert nights.send(rosters.changes(users=leaving))[0] == "on_hold"
+    other = rosters.changes(users=[rosters.user("0020", "student", "0012", givenName="New")])
+    assert nights.send(other) == ("successful", {"delta_overtook"})
+    other["users"][0]["givenName"] = "Newer"
+    assert nights.send(other) == ("successful", set())
+    assert nights.send(rosters.changes(users=leaving))[0] == "on_hold"
+    assert nights.release() == "successful"
+    assert nights.send(rosters.changes(users=leaving)) == ("unchanged", set())
