@@ -135,11 +135,12 @@ class Sweeps:
             return None
         now = time.time()
         quiet = self._config.settings(district).settle_seconds
-        settled = inbox.settled(home, quiet, now)
-        if settled is None:
-            state = inbox.state(home)
-            return state.last_activity + quiet - now if state.files or state.uploading else None
         previous = ledger.last_delivery(self._engine, district, origin)  # what an operator synced from a folder does not make the home new
+        astray = previous is None or inbox.is_astray(previous)
+        settled = inbox.settled(home, quiet, now, astray=astray)
+        if settled is None:
+            state = inbox.state(home, astray=astray)
+            return state.last_activity + quiet - now if state.files or state.uploading else None
         if previous is not None and previous.signature == settled.signature:
             return None
         since = previous.received_at if previous else datetime.min.replace(tzinfo=UTC)

@@ -34,13 +34,14 @@ SIDE_FOLDERS = (
     *("oneroster", "oneroster11", "oneroster12"),
 )
 """The folders of a home whose files belong to its delivery: contract 1.9."""
+_PLACES = ("", *SIDE_FOLDERS)
 RECORD = "delivery.json"
 """What a sealed folder says of itself; a file that a client gives this name is never sealed."""
 
 
 @dataclass(frozen=True)
 class HomeFile:
-    """One visible file of a home, in its top folder or, as `folder/name`, in one of the side folders; `size` in bytes."""
+    """One visible file of a home, in its top folder or, as `folder/name`, in one below it; `size` in bytes."""
 
     name: str
     inode: int
@@ -50,7 +51,7 @@ class HomeFile:
 
 @dataclass(frozen=True)
 class HomeState:
-    """What lies in a home at one moment: its files by name, its last activity (epoch seconds), and whether an upload is open.
+    """What lies in these `folders` of a home at one moment: its files by name, its last activity (epoch seconds), and whether an upload is open.
 
     `signature` tells one set of files from another. It leaves out the change time, which our own hard links touch.
     """
@@ -59,14 +60,39 @@ class HomeState:
     last_activity: float
     uploading: bool
     signature: str
+    folders: tuple[str, ...]
 
 
-def state(home: Path) -> HomeState:
-    """What lies in `home` now; a home that does not exist yet is an empty one. Other sub-folders and hidden files are not looked at."""
+def state(home: Path, *, astray: bool = False) -> HomeState:
+    """What lies in `home` now; a home that does not exist yet is an empty one. Hidden files and other sub-folders are not looked at.
+
+    With `astray` these folders are, where no file lies in its place: who begins with all files in a folder of their own is to be told so.
+    """
+    seen = _state(home, _PLACES)
+    return _state(home, (*_PLACES, *_other_folders(home))) if astray and not seen.files else seen
+
+
+def is_astray(delivery: Delivery) -> bool:
+    """Whether none of the files lay in its place."""
+    return not any(each.name.rpartition("/")[0] in _PLACES for each in delivery.files)
+
+
+def _other_folders(home: Path) -> list[str]:
+    """The folders of a home that mean nothing, in order of name."""
+    try:
+        with os.scandir(home) as entries:
+            names = sorted(each.name for each in entries if each.is_dir(follow_symlinks=False) and not each.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name not in (REPORTS, PREVIEW, *SIDE_FOLDERS)]
+
+
+def _state(home: Path, folders: tuple[str, ...]) -> HomeState:
+    """What lies in these folders of the home."""
     files: list[HomeFile] = []
     activity = [0.0]
     uploading = False
-    for folder in ("", *SIDE_FOLDERS):
+    for folder in folders:
         try:
             if folder and not stat.S_ISDIR((home / folder).lstat().st_mode):
                 continue
@@ -88,12 +114,12 @@ def state(home: Path) -> HomeState:
                 files.append(HomeFile(f"{folder}/{name}" if folder else name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
             if part or visible:
                 activity.append(facts.st_ctime)  # a client may set the modification time to last year, never the change time
-    return HomeState(tuple(files), max(activity), uploading, _signature(files))
+    return HomeState(tuple(files), max(activity), uploading, _signature(files), folders)
 
 
-def settled(home: Path, quiet_seconds: float, now: float) -> HomeState | None:
-    """The state of a home that holds files and has been quiet for `quiet_seconds` at `now` (epoch seconds); None while it has not."""
-    seen = state(home)
+def settled(home: Path, quiet_seconds: float, now: float, *, astray: bool = False) -> HomeState | None:
+    """The `state` of a home that holds files and has been quiet for `quiet_seconds` at `now` (epoch seconds); None while it has not."""
+    seen = state(home, astray=astray)
     if seen.uploading or not seen.files or now - seen.last_activity < quiet_seconds:
         return None
     return seen
@@ -212,7 +238,7 @@ def _signature(files: list[HomeFile]) -> str:
 
 
 def _disturbed(home: Path, before: HomeState) -> bool:
-    now = state(home)
+    now = _state(home, before.folders)
     return now.uploading or now.signature != before.signature
 
 

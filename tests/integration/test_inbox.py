@@ -260,6 +260,29 @@ def test_the_side_folders_of_a_home_are_sealed_with_it_and_others_are_not(home: 
     assert [each.resent for each in again.files] == [False, False, False]
 
 
+def test_files_in_a_folder_of_their_own_are_sealed_only_where_none_lies_in_its_place(home: Path, deliveries: Path) -> None:
+    for folder in ("export", "reports", inbox.PREVIEW, ".hidden"):
+        (home / folder).mkdir()
+        upload(home / folder, "students.csv", f"{folder}\n")
+    assert inbox.state(home).files == ()
+    astray = inbox.seal(home, deliveries, "springfield", inbox.state(home, astray=True), NIGHT, None)
+    assert astray is not None
+    assert [each.name for each in astray.files] == ["export/students.csv"]
+    assert inbox.is_astray(astray)
+    upload(home, "students.csv", "a\n1\n")
+    seen = inbox.state(home, astray=True)
+    assert [each.name for each in seen.files] == ["students.csv"]
+    assert not inbox.is_astray(seal(home, deliveries, NIGHT + timedelta(days=1)))
+
+
+def test_an_open_upload_in_a_folder_of_its_own_keeps_the_home_from_settling(home: Path) -> None:
+    (home / "export").mkdir()
+    upload(home / "export", "students.csv", "a\n1\n")
+    assert inbox.settled(home, 0, 1e12, astray=True) is not None
+    (home / "export" / f"{inbox.PART_PREFIX}0123").write_text("half")
+    assert inbox.settled(home, 0, 1e12, astray=True) is None
+
+
 def test_an_open_upload_in_a_side_folder_keeps_the_home_from_settling(home: Path) -> None:
     upload(home, "students.csv", "a\n1\n")
     (home / "customstudents").mkdir()

@@ -13,6 +13,7 @@ from sftp_ingest.store import ledger
 from sftp_ingest.sweeps import Sweeps
 from tests.conftest import PATIENCE_SECONDS
 from tests.integration.house import House
+from tests.unit.districts import small, written
 
 
 def until(true: Callable[[], object]) -> None:
@@ -43,3 +44,26 @@ def test_a_home_is_sealed_while_another_ones_large_file_is_still_read(tmp_path: 
         os.truncate(large, 5)
         sweeps.stop()
     assert [len(ledger.deliveries(engine, each)) for each in ("acme", "bravo")] == [1, 1]
+
+
+def test_who_begins_with_all_files_in_a_folder_of_their_own_is_told_where_they_belong(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme").having(settle_seconds=0)
+    home = house.config.homes / "acme"
+    written(home / "export", small())
+    sweeps = Sweeps(house.config, engine, lambda: None)
+    sweeps.start()
+    try:
+        sweeps.ring("acme")
+        until(lambda: ledger.last_delivery(engine, "acme", "sftp"))
+        (pending,) = ledger.runs(engine, "acme")
+        assert house.run(pending.id) == "refused"
+        told = {each.file: each.hint for each in ledger.findings(engine, pending.id) if each.code == "file_unknown"}
+        assert told["export/students.csv"].startswith("it would be read as students.csv")
+        assert len(told) == len(small())
+        for each in (home / "export").iterdir():
+            each.rename(home / each.name)
+        sweeps.ring("acme")
+        until(lambda: len(ledger.runs(engine, "acme")) == 2)
+    finally:
+        sweeps.stop()
+    assert house.run(ledger.runs(engine, "acme")[0].id) == "successful"
