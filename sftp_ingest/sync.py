@@ -21,7 +21,22 @@ from sftp_ingest.config import Settings
 from sftp_ingest.copies import Copy
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding
-from sftp_ingest.model import ENTITIES, ChangeSet, Counts, Delivery, Details, FileShape, Hold, Outcome, Preview, Rejections, Roster, SyncRun, Verdict
+from sftp_ingest.model import (
+    ENTITIES,
+    ChangeSet,
+    Counts,
+    Delivery,
+    Details,
+    FileShape,
+    Hold,
+    HoldReason,
+    Outcome,
+    Preview,
+    Rejections,
+    Roster,
+    SyncRun,
+    Verdict,
+)
 from sftp_ingest.roster import (
     arrow,
     beside,
@@ -107,13 +122,14 @@ def plan(
     before: Mapping[str, FileShape] | None = None,
     attendance: Attendance | None = None,
     approved: str = "",
+    undecided: Sequence[HoldReason] = (),
     known: Known | None = None,
     stages: Stages | None = None,
 ) -> Plan:
     """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
 
     Where the roster is `known` to be what another delivery says, only lines that are new may have to be read. `attendance` is asked for the
-    attendance held now of the ids that the delivery tells of, whatever its dates.
+    attendance held now of the ids that the delivery tells of, whatever its dates. `undecided` is why the night before was held, if nobody released it.
     Raises ContractError where the district's own contract folder is wrong.
     """
     stages = stages or Stages()
@@ -149,7 +165,7 @@ def plan(
     def anew(waiting: ChangeSet) -> ChangeSet:
         return beside.changes(assembled, now, waiting, settings.derive)
 
-    made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages, anew)
+    made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages, anew, undecided)
     return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole, partial=partial)
 
 
@@ -164,10 +180,12 @@ def _reviewed(
     approved: str,
     stages: Stages,
     anew: holds.Anew | None = None,
+    undecided: Sequence[HoldReason] = (),
 ) -> Plan:
     """The plan that a change set makes, as far as it may flow."""
     with stages.stage("review"):
-        review = holds.review(change_set, now, settings.limits, doubted=holds.doubted(verdict.findings, rules), approved=approved, anew=anew)
+        doubted = holds.doubted(verdict.findings, rules)
+        review = holds.review(change_set, now, settings.limits, doubted=doubted, approved=approved, anew=anew, undecided=undecided)
     return Plan(
         outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
         findings=verdict.findings + change_set.findings,
@@ -274,6 +292,7 @@ def sync(
         before=applied.shapes if applied else None,
         attendance=partial(attendance_held, engine, run.district),
         approved=run.approved_digest,
+        undecided=ledger.why_held(engine, applied.run.id, released=bool(run.approved_digest)) if applied else (),
         known=_known(engine, run, delivery, settings, applied, state, held, rules),
         stages=stages,
     )

@@ -19,7 +19,7 @@ from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, FixItOption, 
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError, RunError
 from sftp_ingest.intake import inbox
-from sftp_ingest.model import Counts, Delivery, District, FileShape, Roster, SyncReport, SyncRun
+from sftp_ingest.model import Counts, Delivery, District, FileShape, HoldReason, Roster, SyncReport, SyncRun
 from sftp_ingest.report import archive, compared, notify, pages, summary, text
 from sftp_ingest.report.summary import FixIt
 from sftp_ingest.store import database, ledger
@@ -258,6 +258,7 @@ def _planned(
     stages = sync.Stages()
     now: Roster = sync.empty_roster()
     before: dict[str, FileShape] | None = None
+    undecided: Sequence[HoldReason] = ()
     with shared.progress("check") as progress:
         stages.progress = progress
         if here is not None:
@@ -265,8 +266,10 @@ def _planned(
                 now = rosters.current(connection, district.id)
             applied = ledger.last_applied(here.engine, district.id)
             before = dict(applied.shapes) if applied else None
+            undecided = ledger.why_held(here.engine, applied.run.id) if applied else ()
         held = partial(sync.attendance_held, here.engine, district.id) if here else None
-        plan = sync.plan(delivery, replace(settings, strict=settings.strict or strict), now, before=before, attendance=held, stages=stages)
+        judged = replace(settings, strict=settings.strict or strict)
+        plan = sync.plan(delivery, judged, now, before=before, attendance=held, undecided=undecided, stages=stages)
         if fix_it is not None:
             with stages.stage("details"):
                 archive.write_loose(sync.details(delivery, plan), fix_it)

@@ -8,7 +8,7 @@ that is another than it was only because of what waits, waits with it unnamed. A
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -73,19 +73,23 @@ def review(
     doubted: Mapping[str, Doubt] = MappingProxyType({}),
     approved: str = "",
     anew: Anew | None = None,
+    undecided: Sequence[HoldReason] = (),
 ) -> Review:
     """Hold what is over the limits, and all removals of `doubted` entities (law 2).
 
+    `undecided` is why the night before was held, where nobody released it: what flowed beside it is in no total, or the same part could be a smaller
+    share of more records, and go unseen.
     `approved` is the digest that a person released; an equal digest lets everything flow. Without `anew` what flows beside a hold is as if
     what waits were there already.
     """
     reasons: list[HoldReason] = []
     waiting = {name: np.zeros(len(frame), dtype=bool) for name, frame in change_set.changes.items()}
     left = _left(change_set, now)
+    totals = {(each.entity, each.school): each.total for each in undecided}
     following = _following(change_set, {name: _with_leaving(change_set, name, ids, ~waiting[name]) for name, ids in left.items()})
     for name, frame in change_set.changes.items():
         if len(frame):
-            reasons += _trip(name, frame, now, change_set.existing[name], limits, waiting[name], doubted.get(name), following.get(name))
+            reasons += _trip(name, frame, now, change_set.existing[name], totals, limits, waiting[name], doubted.get(name), following.get(name))
     if not reasons:
         return Review(None, change_set)
     _wait_with(change_set, waiting, left)
@@ -113,8 +117,12 @@ def doubted(findings: Iterable[Finding], rules: Contract) -> dict[str, Doubt]:
     return found
 
 
+_Totals = Mapping[tuple[str, str], int]
+"""Entity and school, which is blank for the district → of how many records a share was told that nobody has decided on."""
+
+
 def _trip(
-    name: str, frame: pd.DataFrame, now: Roster, existing: int, limits: Limits, waiting: Mask, doubt: Doubt | None, following: Mask | None
+    name: str, frame: pd.DataFrame, now: Roster, existing: int, totals: _Totals, limits: Limits, waiting: Mask, doubt: Doubt | None, following: Mask | None
 ) -> list[HoldReason]:
     """Which limits the entity trips, in the district and in each school; marks what waits. Ends that are `following` count nowhere."""
     operation = array_of(frame["operation"])
@@ -122,6 +130,7 @@ def _trip(
     if following is not None:
         removed &= ~following
     reasons = []
+    existing = min(existing, totals.get((name, ""), existing))
     if doubt and removed.any():
         reasons.append(HoldReason(name, "", doubt, int(removed.sum()), existing))
         waiting |= removed
@@ -130,14 +139,14 @@ def _trip(
         reasons.append(HoldReason(name, "", "rekeyed" if rekeyed else "removed", int(removed.sum()), existing))
         waiting |= removed | (came if rekeyed else False)
     elif int(removed.sum()) > limits.records and ENTITIES[name].school and name != "schools":
-        reasons += _trip_schools(name, frame, now, limits, waiting, removed, came)
+        reasons += _trip_schools(name, frame, now, totals, limits, waiting, removed, came)
     if name != "enrollments" and limits.trips(int(changed.sum()), existing, limits.updated_share):
         reasons.append(HoldReason(name, "", "updated", int(changed.sum()), existing))
         waiting |= changed
     return reasons
 
 
-def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, waiting: Mask, removed: Mask, came: Mask) -> list[HoldReason]:
+def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, totals: _Totals, limits: Limits, waiting: Mask, removed: Mask, came: Mask) -> list[HoldReason]:
     column = ENTITIES[name].school
     held = layers.of_entity(now, name)
     school = frame[column].to_numpy(dtype=object)
@@ -148,6 +157,7 @@ def _trip_schools(name: str, frame: pd.DataFrame, now: Roster, limits: Limits, w
     existing = {str(each["values"]): each["counts"].as_py() for each in pc.value_counts(theirs)}
     for each, count in sorted(leaving.items()):
         total = existing.get(str(each), 0)
+        total = min(total, totals.get((name, str(each)), total))
         if limits.trips(int(count), total, limits.removed_share):
             here = school == each
             rekeyed = int((came & here).sum()) >= REKEYED_SHARE * int(count)

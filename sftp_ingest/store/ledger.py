@@ -396,6 +396,12 @@ def hold_of(engine: Engine, run_id: int) -> HoldRecord | None:
     return _hold(row) if row else None
 
 
+def why_held(engine: Engine, run_id: int, *, released: bool = False) -> tuple[HoldReason, ...]:
+    """Why the run was held, as long as nobody has released it, or with `released` also after that."""
+    held = hold_of(engine, run_id)
+    return held.hold.reasons if held is not None and (released or held.state != "released") else ()
+
+
 @insisting
 def release(engine: Engine, hold_id: int, by: str, now: datetime) -> int:
     """The id of the new run that may apply what was held, and nothing else. Raises HoldError where the hold is not open."""

@@ -52,6 +52,31 @@ def test_released_it_is_the_roster_of_a_district_in_which_nothing_was_held(tmp_p
     assert house.roster() == house.roster("twin")
 
 
+def test_what_flowed_beside_a_hold_does_not_make_its_share_smaller(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme").having(limits=Limits(records=3))
+    files = without(small(40), {1, 2, 3, 4, 5})
+    for number in range(101, 141):
+        files["students"].append(student(number))
+        files["enrollments"].append(enrollment("s1" if number % 2 else "s2", number))
+    house.night(small(40))
+    _, run, outcome = house.night(files, NOW + NIGHT)
+    assert outcome == "on_hold"
+    first = ledger.hold_of(engine, run)
+    assert first is not None
+    roster = house.roster()
+    for night, decide in enumerate((lambda: None, lambda: ledger.discard(engine, ledger.holds(engine, "acme", "open")[0].id, "the registrar", NOW)), 2):
+        decide()
+        _, run, outcome = house.night(files, NOW + night * NIGHT)
+        assert outcome == "on_hold", "though they are less than a tenth of all by now"
+        again = ledger.hold_of(engine, run)
+        assert again is not None
+        assert again.hold == first.hold
+        assert house.roster() == roster
+    released = ledger.release(engine, ledger.holds(engine, "acme", "open")[0].id, "the registrar", NOW + 5 * NIGHT)
+    assert house.run(released) == "successful"
+    assert house.night(files, NOW + 6 * NIGHT)[2] == "unchanged"
+
+
 def test_a_night_of_few_new_lines_that_holds_a_part_is_read_as_a_whole_and_comes_to_the_same(tmp_path: Path, engine: Engine) -> None:
     house = House.make(tmp_path, engine, "acme", "twin").having(limits=Limits(records=1))
     files = small(30)
