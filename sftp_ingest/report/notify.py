@@ -25,7 +25,8 @@ _log = structlog.get_logger()
 def leave_in_home(report: SyncReport, home: Path, details: Path | None = None) -> Path:
     """Write the report, and the same as `latest`, into the home's reports folder; returns the path of the HTML page.
 
-    Of a preview it is `latest-preview`, of a revert `latest-revert`: what the last delivery came to stays where a district looks for it.
+    Of a preview it is `latest-preview`, of a revert `latest-revert`, of a delivery that came before the last one none: what the last one came to
+    stays where a district looks for it.
     With it come a receipt, a zip of all of it and the run's `details`, and the rejected rows as `latest-rejected-<file>.csv`. A full disk
     costs the details first, and the receipt says so. Every file appears whole or not at all, the JSON last. Reports of older runs than the
     newest 60 are removed. Raises OSError where the disk says no.
@@ -35,6 +36,8 @@ def leave_in_home(report: SyncReport, home: Path, details: Path | None = None) -
     moment = (report.finished_at or report.received_at or datetime.now(UTC)).astimezone(UTC)
     stem = f"{moment:%Y%m%dT%H%M%S}-{'check' if report.run is None else f'run-{report.run}'}"
     latest = "latest-preview" if report.preview else "latest" if report.reverts is None else "latest-revert"
+    if report.outcome == "superseded":  # a newer delivery is what the district looks for
+        latest = stem
     told, fix_it = _leave_details(report, folder, (stem, latest), details)
     forms = {
         ".html": pages.html(report, fix_it),

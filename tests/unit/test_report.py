@@ -529,6 +529,15 @@ def test_the_report_lies_in_the_home_in_three_forms_and_as_the_latest(tmp_path: 
     assert {stat.S_IMODE(each.stat().st_mode) for each in page.parent.iterdir() if each.suffix != ".zip"} == {0o644}
 
 
+def test_the_report_of_a_delivery_that_came_before_the_last_one_is_not_the_latest(tmp_path: Path) -> None:
+    notify.leave_in_home(report_of("refused", finding("file_cut", "students.csv")), tmp_path)
+    before = {each.name: each.read_bytes() for each in (tmp_path / "reports").glob("latest*")}
+    page = notify.leave_in_home(report_of("superseded", run=run_of(8)), tmp_path)
+    assert page.read_text(encoding="utf-8") == pages.html(report_of("superseded", run=run_of(8)))
+    assert {each.name: each.read_bytes() for each in (tmp_path / "reports").glob("latest*")} == before
+    assert sorted(each.suffix for each in (tmp_path / "reports").glob("*-run-8*")) == [".html", ".json", ".json", ".txt", ".zip"]
+
+
 def test_a_reader_of_the_latest_report_keeps_the_whole_one_it_opened(tmp_path: Path) -> None:
     notify.leave_in_home(report_of(), tmp_path)
     with (tmp_path / "reports" / "latest.html").open(encoding="utf-8") as reading:
