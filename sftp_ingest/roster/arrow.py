@@ -195,6 +195,13 @@ def first_ones(numbers: npt.NDArray[np.int64]) -> Mask:
     return first
 
 
+def begins_of(ordered: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Where each run of one number begins, among numbers of which those that are alike stand side by side."""
+    new = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return np.flatnonzero(new)
+
+
 def more_than_once(numbers: npt.NDArray[np.int64]) -> Mask:
     """Which numbers are there more than once; sorted, for grouping texts takes five times as long."""
     ordered = np.sort(numbers)

@@ -216,7 +216,7 @@ def _unshared(cells: pa.Array, keys: pd.DataFrame) -> Mask:
     cell = cells.dictionary_encode().indices.to_numpy().astype(np.int64)
     record = keys.groupby(list(keys.columns), sort=False).ngroup().to_numpy().astype(np.int64) if len(keys.columns) else np.arange(len(keys))
     pairs = np.sort(cell * (len(keys) + 1) + record)
-    owned = pairs[np.diff(pairs, prepend=-1) != 0] // (len(keys) + 1)
+    owned = pairs[arrow.begins_of(pairs)] // (len(keys) + 1)
     alone: Mask = blank | (np.bincount(owned, minlength=1)[cell] == 1)
     return alone
 

@@ -92,7 +92,7 @@ def _table(rows: pd.DataFrame) -> pa.Table:
 def _merged(rows: pd.DataFrame, group: Places) -> pd.DataFrame:
     """One row a group: of every column the first text in order, blanks last, as the order of rows means nothing; and all its phones."""
     order = np.argsort(group, kind="stable")
-    begins = np.flatnonzero(np.diff(group[order], prepend=-1))
+    begins = arrow.begins_of(group[order])
     columns = {column: array_of(rows[column]).take(pa.array(order[begins])) for column in _ENTITY.key}
     for column in (*_MERGED, "source"):
         # of a contact told in the main files and in a side file, the main files' word on the source, which is blank, stands

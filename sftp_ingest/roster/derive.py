@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, subjects, values
-from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of, places_of, says_nothing
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, says_nothing
 
 Numbers = npt.NDArray[np.int64]
 
@@ -215,13 +215,6 @@ def _at(cells: pa.Array, places: Places | Numbers, absent: str | None = "") -> p
     return taken if absent is None else taken.fill_null(absent)
 
 
-def _begins(ordered: Numbers) -> Numbers:
-    """Where each run of one number begins."""
-    new = np.ones(len(ordered), dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
-    return np.flatnonzero(new)
-
-
 @dataclass(frozen=True)
 class _Tally:
     """How often each value stands in each group, sorted by group and value; both are numbers from 0, values below `width`."""
@@ -239,7 +232,7 @@ class _Tally:
         if (there := value >= 0).sum() < len(pair):
             pair = pair[there]
         pair.sort()
-        begins = _begins(pair)
+        begins = begins_of(pair)
         return cls(pair[begins], np.diff(begins, append=len(pair)), width)
 
     def find(self, group: Places | Numbers, value: Places | Numbers) -> Numbers:
@@ -261,14 +254,14 @@ class _Tally:
         if not len(self.pair):
             return winner
         group, value = np.divmod(self.pair, self.width)
-        begins = _begins(group)
+        begins = begins_of(group)
         most = np.maximum.reduceat(self.count, begins)
         first = np.flatnonzero(self.count == np.repeat(most, np.diff(begins, append=len(group))))
         winner[group[first]] = value[first]
         tied = first[np.bincount(group[first], minlength=groups)[group[first]] > 1]
         if len(tied):
             tied = tied[np.lexsort((tied, *reversed(order(tied)), group[tied]))]
-            best = tied[_begins(group[tied])]
+            best = tied[begins_of(group[tied])]
             winner[group[best]] = value[best]
         return winner
 
@@ -335,7 +328,7 @@ def _people(
         return people.assign(school_id=school_id, school_ids=_texts(_lists_alone(sent)))
     everyone = np.arange(len(people), dtype=np.int64)
     pair = np.sort(np.concatenate((tally.pair, everyone * tally.width + primary)))
-    pair = pair[_begins(pair)]
+    pair = pair[begins_of(pair)]
     if (nowhere := schools.index("").as_py()) >= 0:
         pair = pair[pair % tally.width != nowhere]
     group, value = np.divmod(pair, tally.width)

@@ -161,17 +161,10 @@ def _count(told: Sequence[_Told]) -> dict[str, int]:
     pairs *= len(labels) + 1
     pairs += cause[whole] + 1
     pairs.sort()
-    pairs = pairs[_firsts(pairs)]
+    pairs = pairs[arrow.begins_of(pairs)]
     cause = (pairs % (len(labels) + 1)).astype(np.int32)
     pairs //= len(labels) + 1
-    begins = np.flatnonzero(_firsts(pairs))
+    begins = arrow.begins_of(pairs)
     believed = np.repeat(cause[begins] == 0, np.diff(begins, append=len(pairs)))
     counts += np.bincount(cause[~believed] - 1, minlength=len(labels))
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
-
-
-def _firsts(ordered: Positions) -> npt.NDArray[np.bool_]:
-    """Which of some sorted numbers differ from the one before."""
-    first = np.ones(len(ordered), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    return first
