@@ -212,10 +212,14 @@ def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, se
     if told is None:
         return None
     with stages.stage("compare"):
-        change_set = following.compare(told, rules, now, settings.derive)
-    if change_set is None:
-        return None
-    made = _reviewed(told.verdict, change_set, known.shapes, told.shapes, rules, now, settings, approved, stages)
+        wanted = following.wanted(told, rules, now, settings.derive)
+        if wanted is None:
+            return None
+        verdict, shapes = replace(told.verdict, tables={}), told.shapes
+        del told  # its rows are in what is wanted now
+        change_set = following.compare(wanted, now, settings.derive)
+        del wanted
+    made = _reviewed(verdict, change_set, known.shapes, shapes, rules, now, settings, approved, stages)
     return None if made.hold else replace(made, whole=False)
 
 

@@ -161,16 +161,17 @@ def _of_other_source(held: pd.DataFrame, covered: frozenset[str] | None) -> Mask
 
 @dataclass(frozen=True)
 class _Memberships:
-    """People in sections, as places in what stands; and how many more of them there may be in rows that could not be read.
+    """People in sections, as places in what stands, teachers with their `position`; and how many more there may be in rows that could not be read.
 
     `anybody` rows may concern anybody at any school, `newcomers` anybody in the section; `of_person` and `of_section` count what is in doubt
-    of him and of it. A membership that stays because of a rejected row may really have ended, and is in doubt as well; where the section's
+    of him and of it. A membership that stays (`kept`) because of a rejected row may really have ended, and is in doubt as well; where the section's
     own row was rejected it may be at another school, which is twice as bad.
     """
 
     person: Places
     section: Places
-    link: Places
+    position: pa.Array
+    kept: Mask
     anybody: int
     anywhere: int
     newcomers: Numbers
@@ -184,11 +185,12 @@ class _Memberships:
         people, sections, links = standing["students" if name == "enrollments" else "teachers"], standing["sections"], standing[name]
         person = places_of(links.columns[column], people.columns["sis_id"])
         section = places_of(links.columns["section_id"], sections.columns["section_id"])
-        link = np.flatnonzero((person >= 0) & (section >= 0)).astype(np.int32)
-        if len(link) < len(person):  # who left takes his memberships along
-            person, section = person[link], section[link]
+        position, kept = links.columns.get("position", _NOTHING), links.kept
+        there = (person >= 0) & (section >= 0)
+        if not there.all():  # who left takes his memberships along
+            person, section, kept = person[there], section[there], kept[there]
+            position = position.filter(pa.array(there)) if len(position) else position
         of_person, of_section, newcomers = (np.zeros(length, dtype=np.int64) for length in (len(people.kept), len(sections.kept), len(sections.kept)))
-        kept = links.kept[link]
         if kept.any():
             of_person += np.bincount(person[kept], minlength=len(of_person))
             of_section += np.bincount(section[kept], minlength=len(of_section))
@@ -206,7 +208,7 @@ class _Memberships:
             newcomers += np.bincount(where[unnamed & placed], minlength=len(newcomers))
             anybody = int((unnamed & ~placed).sum())
             anywhere = int(seen["section_id"].isna().sum())
-        return cls(person, section, link, anybody, anywhere, newcomers, of_person, of_section)
+        return cls(person, section, position, kept, anybody, anywhere, newcomers, of_person, of_section)
 
 
 def _at(cells: pa.Array, places: Places | Numbers, absent: str | None = "") -> pa.Array:
@@ -394,13 +396,13 @@ def _sections(
 
 def _names(sections: pd.DataFrame, teaching: _Memberships, standing: Mapping[str, _Standing]) -> pa.Array:
     """`Course_name - teacher's last name - Period`; without a course the name as sent, without that the other two. What is blank is left out."""
-    links, teachers = standing["section_teachers"], standing["teachers"]
-    primary = np.flatnonzero(pc.equal(links.columns["position"].take(pa.array(teaching.link)), "1").to_numpy(zero_copy_only=False))
+    teachers = standing["teachers"]
+    primary = np.flatnonzero(pc.equal(teaching.position, "1").to_numpy(zero_copy_only=False))
     # tonight's word before the last night's, and of two teachers (who can tell?) the first in order of id
     rank = np.empty(len(teachers.kept), dtype=np.int64)
     rank[pc.sort_indices(teachers.columns["sis_id"]).to_numpy()] = np.arange(len(rank))
     teacher, section = teaching.person[primary], teaching.section[primary]
-    order = np.lexsort((rank[teacher], links.kept[teaching.link[primary]]))[::-1]
+    order = np.lexsort((rank[teacher], teaching.kept[primary]))[::-1]
     of_section = np.full(len(standing["sections"].kept), -1, dtype=np.int32)
     of_section[section[order]] = teacher[order]
     last_name = _at(teachers.columns["last_name"], of_section[: len(sections)])

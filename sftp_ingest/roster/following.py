@@ -42,12 +42,15 @@ _NAMED_BY: Mapping[str, tuple[str, str]] = {
 """Table → who must not name a record of it any more once it has left."""
 
 
-def compare(excerpt: Excerpt, rules: Contract, now: Roster, switches: Derivations) -> ChangeSet | None:
-    """What changes in the roster, as `diff.compare` tells it of whole files; None where a whole reading would find a fault."""
+def wanted(excerpt: Excerpt, rules: Contract, now: Roster, switches: Derivations) -> dict[str, Wanted] | None:
+    """Every entity as it is to be, apart from what is derived of it; None where a whole reading would find a fault."""
+    found = _wanted(excerpt, clever.described(excerpt.verdict, rules, now), layers.of(now), now, switches)
+    return found if found is not None and _sound(excerpt, rules, found) else None
+
+
+def compare(wanted: Mapping[str, Wanted], now: Roster, switches: Derivations) -> ChangeSet:
+    """What changes in the roster, as `diff.compare` tells it of whole files."""
     held = layers.of(now)
-    wanted = _wanted(excerpt, clever.described(excerpt.verdict, rules, now), held, now, switches)
-    if wanted is None or not _sound(excerpt, rules, wanted):
-        return None
     after = {name: each.new for name, each in wanted.items()} | touched.derived(wanted, held["staff"], switches)
     here = {}
     for name, each in wanted.items():

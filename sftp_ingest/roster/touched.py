@@ -83,7 +83,7 @@ class Wanted:
 
 
 def derived(wanted: Mapping[str, Wanted], staff: Layers, switches: Derivations) -> dict[str, pd.DataFrame]:
-    """Students, teachers and sections of which a derived column may be another than it was, and all new ones, as they are to be.
+    """Students, teachers and sections of which a derived column is another than it was, and all new ones, as they are to be.
 
     Besides them all terms and courses. What is derived of a record hangs on nothing but: his own row; for people, on the schools of their
     sections, and where several of these have equally many, on how many students each of the sections has; for sections, on the grades of
@@ -198,6 +198,14 @@ def _of_several_schools(links: Wanted, column: str, at: Mask, sections: pd.DataF
 
 
 def _in_full(wanted: Wanted, found: pd.DataFrame, name: str, at: Mask) -> pd.DataFrame:
-    """All columns of the records at the places and of the new ones."""
-    rows = wanted.frame(ENTITIES[name].columns, at)
-    return rows.assign(**{column: found[column].array[: len(rows)] for column in derive.FILLED[name]})
+    """All columns of those records at the places of which a derived one is another than it was, and of the new ones."""
+    places = np.flatnonzero(at)
+    others = np.zeros(len(places), dtype=bool)
+    for column in derive.FILLED[name]:
+        derived = array_of(found[column]).slice(0, len(places))
+        others |= pc.not_equal(derived, wanted.held.take(column, places)).to_numpy(zero_copy_only=False)
+    told = np.concatenate((others, np.ones(len(wanted.new), dtype=bool)))
+    there = np.zeros(len(at), dtype=bool)
+    there[places[others]] = True
+    rows = wanted.frame(ENTITIES[name].columns, there)
+    return rows.assign(**{column: found[column].array[: len(told)][told] for column in derive.FILLED[name]})
