@@ -17,7 +17,7 @@ _M_MMAP_THRESHOLD = -3
 def give_back_at_once() -> None:
     """Free memory goes back to the machine from now on, instead of being kept for the next piece of its size: a run has few that are alike.
 
-    Left alone, glibc keeps what is free in pieces up to 32 MB, and Arrow's own allocator besides: a fifth to a quarter of a run's peak.
+    Left alone, glibc keeps what is free in pieces up to 32 MB, and Arrow's own allocator besides: about a fifth of a run's peak.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     with suppress(AttributeError):  # of another C library

@@ -251,6 +251,9 @@ ENTITIES: Mapping[str, Entity] = {
 `sis_…` columns hold what was sent where another column holds what was derived from it (contract 1.8).
 """
 
+LEFT_BY_MOVING = ("section_id", *ENTITIES["enrollments"].values)
+"""What the move of an enrollment tells of the place that it leaves, each under a name that begins with `from_`."""
+
 
 @dataclass(frozen=True)
 class Roster:
@@ -323,7 +326,7 @@ class ChangeSet:
     """All differences between the live roster and the wanted one.
 
     `changes`: entity → DataFrame with `Entity.columns` (the wanted values; of a deactivated record, its last) and
-    `operation`, in key order; enrollments that moved have also `from_section_id`, `from_school_id` and `from_source`.
+    `operation`, in key order; enrollments that moved have also what is `LEFT_BY_MOVING`.
     `before`: entity → DataFrame of the same length with the values held now, empty text where there was no record.
     """
 

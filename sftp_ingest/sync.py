@@ -317,8 +317,8 @@ def sync(
     token = held.token if held.token and planned.outcome == "unchanged" else secrets.token_hex(16)
     read_at = delivery.received_at if planned.whole else state.read_at
     after = State(run.id, rules, repeatable, read_at, state.touches, token=token)
-    with ThreadPoolExecutor(1) as beside:
-        kept = beside.submit(tell).result
+    with ThreadPoolExecutor(1) as thread:
+        kept = thread.submit(tell).result
         if planned.flowing is None or planned.flowing.size < bulk.MANY:  # else the database is busy for longer than details take
             with stages.stage("details"):
                 kept()
@@ -357,8 +357,8 @@ def _copied(run: SyncRun, held: Copy, applied: ChangeSet, token: str, path: Path
 
     A run that is tried once more writes it afterwards: it may have been the copy that the database's disk had no room for.
     """
-    with ThreadPoolExecutor(1) as beside:
-        writing = beside.submit(copies.follow, path, held, applied, token) if run.attempts <= 1 else None
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(copies.follow, path, held, applied, token) if run.attempts <= 1 else None
         try:
             yield
         except BaseException:  # the next run reads the tables

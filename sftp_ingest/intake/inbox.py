@@ -35,6 +35,7 @@ SIDE_FOLDERS = (
 )
 """The folders of a home whose files belong to its delivery: contract 1.9."""
 _PLACES = ("", *SIDE_FOLDERS)
+"""Where the files of a delivery lie, seen from a home; the first is the home itself."""
 RECORD = "delivery.json"
 """What a sealed folder says of itself; a file that a client gives this name is never sealed."""
 
@@ -204,7 +205,7 @@ def as_delivery(source: Path, now: datetime) -> Delivery:
 def _files_in(source: Path) -> list[str]:
     if not source.is_dir():
         raise ConfigError(f"FOLDER: {source} is a file; give the folder that it lies in" if source.exists() else f"FOLDER: there is no folder {source}")
-    folders = [source, *(source / each for each in SIDE_FOLDERS if (source / each).is_dir())]
+    folders = [source / each for each in _PLACES if (source / each).is_dir()]
     files = [path for folder in folders for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() == ".csv" or (path.suffix.lower() == ".zip" and path.parent == source)]
     names = {*(str(path.relative_to(source)) for path in found), *(name for name in _packed_in(source) if name.lower().endswith(".csv"))}
@@ -215,7 +216,7 @@ def _files_in(source: Path) -> list[str]:
 
 def _packed_in(source: Path) -> dict[str, DeliveredFile]:
     """Of the folder of a sealed delivery, the files that are there compressed only, by the name that they were sent under."""
-    if not (source / RECORD).is_file() or not any(path for folder in ("", *SIDE_FOLDERS) for path in (source / folder).glob(f"*{PACKED}")):
+    if not (source / RECORD).is_file() or not any(path for folder in _PLACES for path in (source / folder).glob(f"*{PACKED}")):
         return {}
     return {each.name: each for each in _read(source / RECORD).files if (source / f"{each.name}{PACKED}").exists() and not (source / each.name).exists()}
 

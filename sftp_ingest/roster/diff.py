@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
-from sftp_ingest.model import ENTITIES, OPERATIONS, ChangeSet, Entity, Roster
+from sftp_ingest.model import ENTITIES, LEFT_BY_MOVING, OPERATIONS, ChangeSet, Entity, Roster
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, is_in, key_of, places_of_keys, says_nothing, side_by_side
 
 Positions = npt.NDArray[np.int64]
@@ -251,7 +251,7 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     came = changes["operation"].isin(["created", "reactivated"]).to_numpy(dtype=bool)
     left = (changes["operation"] == "deactivated").to_numpy(dtype=bool)
     blank = pd.array(pa.repeat("", len(changes)), dtype=TEXT)
-    changes = changes.assign(from_section_id=blank, from_school_id=blank, from_source=blank)
+    changes = changes.assign(**{f"from_{column}": blank for column in LEFT_BY_MOVING})
     if not came.any() or not left.any():
         return changes, before
     course = _courses(sides["sections"])
@@ -260,7 +260,7 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     to, origin = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     columns = {name: changes[name].to_numpy(dtype=object).copy() for name in changes.columns}
     columns["operation"][to] = "moved"
-    for column in ("section_id", "school_id", "source"):
+    for column in LEFT_BY_MOVING:
         columns[f"from_{column}"][to] = columns[column][origin]
     stay = np.ones(len(changes), dtype=bool)
     stay[origin] = False

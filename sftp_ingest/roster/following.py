@@ -44,7 +44,7 @@ _NAMED_BY: Mapping[str, tuple[str, str]] = {
 
 def wanted(excerpt: Excerpt, rules: Contract, now: Roster, switches: Derivations) -> dict[str, Wanted] | None:
     """Every entity as it is to be, apart from what is derived of it; None where a whole reading would find a fault."""
-    found = _wanted(excerpt, clever.described(excerpt.verdict, rules, now), layers.of(now), now, switches)
+    found = _as_told(excerpt, clever.described(excerpt.verdict, rules, now), layers.of(now), now, switches)
     return found if found is not None and _sound(excerpt, rules, found) else None
 
 
@@ -72,7 +72,7 @@ def _counted(changes: ChangeSet, held: Mapping[str, Layers]) -> ChangeSet:
 # ---------------------------------------------------------------- what is to be
 
 
-def _wanted(excerpt: Excerpt, part: Roster, lying: Mapping[str, Layers], now: Roster, switches: Derivations) -> dict[str, Wanted] | None:
+def _as_told(excerpt: Excerpt, part: Roster, lying: Mapping[str, Layers], now: Roster, switches: Derivations) -> dict[str, Wanted] | None:
     """All entities that the files tell of, in which records of rows that changed are replaced by what those rows say tonight."""
     wanted = {}
     for name, (table, columns) in _TOLD_IN.items():

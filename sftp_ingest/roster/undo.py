@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from sftp_ingest.model import ENTITIES, Change, ChangeSet, Counts, Entity, Roster
+from sftp_ingest.model import ENTITIES, LEFT_BY_MOVING, Change, ChangeSet, Counts, Entity, Roster
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.diff import MEMBERSHIPS, PART_OF, REFERENCES
 
@@ -15,8 +15,6 @@ Key = tuple[str, ...]
 Row = dict[str, str]
 
 _FLIPS = ("created", "deactivated", "reactivated")
-_FURTHER = ("section_id", "school_id", "source")
-"""What a move tells of the place that it leaves, each under a name that begins with `from_`."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +281,7 @@ def _change_set(steps: Mapping[str, list[_Step]]) -> ChangeSet:
         changes[name] = frame.assign(operation=pd.array([step.operation for step in every], dtype=TEXT))
         if name == "enrollments":
             changes[name] = changes[name].assign(
-                **{f"from_{column}": pd.array([step.leaves.get(column, "") for step in every], dtype=TEXT) for column in _FURTHER}
+                **{f"from_{column}": pd.array([step.leaves.get(column, "") for step in every], dtype=TEXT) for column in LEFT_BY_MOVING}
             )
         before[name] = _frame([tuple(step.held[column] for column in entity.values) for step in every], entity.values)
     return ChangeSet(changes, before, {}, {})

@@ -171,8 +171,7 @@ def _entries_of(entity: Entity, changes: pd.DataFrame, before: pd.DataFrame) -> 
         former = {_FORMER.format(name): (before[name], left_once & (before[name] != changes[name])) for name in entity.values}
         before = before.assign(
             section_id=changes["from_section_id"].where(moved, changes["section_id"]),
-            school_id=changes["from_school_id"].where(moved, before["school_id"]),
-            source=changes["from_source"].where(moved, before["source"]),
+            **{name: changes[f"from_{name}"].where(moved, before[name]) for name in entity.values},
         )
     held, wanted, told = _in_one_piece(before, compared), _in_one_piece(changes, compared), _in_one_piece(changes, (*entity.key, "operation"))
     operation = told["operation"]
