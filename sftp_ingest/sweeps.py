@@ -60,8 +60,8 @@ class Sweeps:
         self._context = multiprocessing.get_context("forkserver")
         self._looked_at: set[str] = set()
         self._turning = threading.Lock()
-        executors = {"default": ThreadPoolExecutor(_LOOKS), "retention": ThreadPoolExecutor(1)}  # no home waits while files are compressed
-        self._scheduler = BackgroundScheduler(executors=executors, timezone=UTC, job_defaults={"misfire_grace_time": None})
+        self._executors = {"default": ThreadPoolExecutor(_LOOKS), "retention": ThreadPoolExecutor(1)}  # no home waits while files are compressed
+        self._scheduler = BackgroundScheduler(executors=self._executors, timezone=UTC, job_defaults={"misfire_grace_time": None})
 
     @property
     def alive(self) -> bool:
@@ -83,7 +83,9 @@ class Sweeps:
         """Finish the looks in progress, begin no other; compressing is broken off, and loses nothing by it."""
         self._stopping.set()
         if self._scheduler.running:
-            self._scheduler.shutdown(wait=True)
+            self._scheduler.shutdown(wait=False)  # its own wait keeps the lock that a look needs to plan another one, for ever
+            for each in self._executors.values():
+                each.shutdown(wait=True)
 
     def ring(self, district: str) -> None:
         """Something happened in the district's home: look when it could be settled. A look that is planned already looks early enough."""

@@ -175,7 +175,12 @@ class Home:
         earlier = len(self.events("listening"))
         with (self.folder / "serve.log").open("ab") as log:
             self._daemon = daemon = subprocess.Popen(
-                [sys.executable, "-m", "sftp_ingest", "serve"], cwd=self.folder, env=_environment(), stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-X", "faulthandler", "-m", "sftp_ingest", "serve"],
+                cwd=self.folder,
+                env=_environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
         def listening() -> list[dict[str, Any]]:
@@ -188,7 +193,12 @@ class Home:
         """Ask the daemon to stop; its exit code."""
         assert self._daemon is not None
         self._daemon.send_signal(by)
-        code = self._daemon.wait(PATIENCE_SECONDS)
+        try:
+            code = self._daemon.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._daemon.send_signal(signal.SIGABRT)
+            self._daemon.wait(PATIENCE_SECONDS)
+            raise AssertionError(f"the daemon does not stop; its log, and where its threads are:\n{self.log}") from None
         self._daemon = None
         return code
 

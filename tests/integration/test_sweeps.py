@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,3 +68,23 @@ def test_who_begins_with_all_files_in_a_folder_of_their_own_is_told_where_they_b
     finally:
         sweeps.stop()
     assert house.run(ledger.runs(engine, "acme")[0].id) == "successful"
+
+
+def test_a_stop_waits_for_a_look_in_progress_that_plans_another_and_then_ends(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme").having(settle_seconds=0)
+    large = house.config.homes / "acme" / "students.csv"
+    large.touch()
+    os.truncate(large, 8 << 40)
+    sweeps = Sweeps(house.config, engine, lambda: None)
+    sweeps.start()
+    stopping = threading.Thread(target=sweeps.stop, daemon=True)
+    try:
+        until(lambda: list(house.config.deliveries.glob("acme/.*.tmp/students.csv")))
+        stopping.start()
+        until(lambda: not sweeps.alive)
+        assert stopping.is_alive()
+    finally:
+        os.truncate(large, 5)  # a file that changes while it is sealed is looked at again later
+    stopping.join(PATIENCE_SECONDS)
+    assert not stopping.is_alive()
+    assert not ledger.deliveries(engine, "acme")
