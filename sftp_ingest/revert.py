@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import RunError
 from sftp_ingest.model import ENTITIES, Counts, Details, LeftAlone, Outcome, Roster, SyncRun
+from sftp_ingest.planning import Progress, Stages
 from sftp_ingest.roster import files, formats, undo
 from sftp_ingest.store import changes, database, ledger, rosters, upserter
-from sftp_ingest.sync import Progress, Stages
 
 log = structlog.get_logger()
 

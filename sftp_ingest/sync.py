@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,237 +20,15 @@ from sftp_ingest.config import Settings
 from sftp_ingest.copies import Copy
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding
-from sftp_ingest.model import (
-    ENTITIES,
-    ChangeSet,
-    Counts,
-    Delivery,
-    Details,
-    FileShape,
-    Hold,
-    HoldReason,
-    Outcome,
-    Preview,
-    Rejections,
-    Roster,
-    SyncRun,
-    Verdict,
-)
-from sftp_ingest.roster import (
-    arrow,
-    beside,
-    clever,
-    contract,
-    delta,
-    derive,
-    diff,
-    drift,
-    excerpt,
-    files,
-    fixit,
-    following,
-    formats,
-    holds,
-    loader,
-    manifest,
-    references,
-    validator,
-)
+from sftp_ingest.model import ChangeSet, Delivery, Details, Outcome, Preview, SyncRun
+from sftp_ingest.planning import Plan, Progress, Stages, details, plan
+from sftp_ingest.roster import manifest
 from sftp_ingest.roster.excerpt import Known
 from sftp_ingest.store import bulk, database, ledger, rosters, states, upserter
 from sftp_ingest.store.ledger import Applied
 from sftp_ingest.store.states import State
 
 log = structlog.get_logger()
-
-Progress = Callable[[str], None]
-"""Told the name of each stage as it begins."""
-
-Attendance = Callable[[Sequence[str]], pd.DataFrame]
-"""Ids, none of them twice → the attendance of these that a district has."""
-
-
-@dataclass
-class Stages:
-    """How long each stage took, in seconds, and who is told when one begins."""
-
-    progress: Progress = lambda stage: None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        self.progress(name)
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 3)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a delivery would do: `flowing` is what may be applied now; nothing of it where the delivery is refused.
-
-    `waiting` is what the hold keeps; `rows` and `rejections` are by file, as `rules`, the contract that it was judged by, spells it.
-    """
-
-    outcome: Outcome
-    findings: tuple[Finding, ...]
-    counts: Mapping[str, Counts]
-    hold: Hold | None
-    flowing: ChangeSet | None
-    shapes: Mapping[str, FileShape]
-    rules: contract.Contract
-    rows: Mapping[str, int]
-    rejections: Mapping[str, Rejections]
-    waiting: ChangeSet | None = None
-    lasting: bool = False
-    """Whether the files tell the whole roster, so that told once more, they change nothing."""
-    whole: bool = True
-    """Whether the files were read as a whole, and not only those of their lines that are new."""
-    partial: bool = False
-    """Whether they tell only what has changed, as OneRoster's deltas do."""
-
-
-def plan(
-    delivery: Delivery,
-    settings: Settings,
-    now: Roster,
-    *,
-    before: Mapping[str, FileShape] | None = None,
-    attendance: Attendance | None = None,
-    approved: str = "",
-    undecided: Sequence[HoldReason] = (),
-    known: Known | None = None,
-    stages: Stages | None = None,
-) -> Plan:
-    """Read, judge, compare and review a delivery against the roster held now; touches nothing but memory and the sealed files.
-
-    Where the roster is `known` to be what another delivery says, only lines that are new may have to be read. `attendance` is asked for the
-    attendance held now of the ids that the delivery tells of, whatever its dates. `undecided` is why the night before was held, if nobody released it.
-    Raises ContractError where the district's own contract folder is wrong.
-    """
-    stages = stages or Stages()
-    delivery, packed = files.listed(delivery)
-    format, rules = formats.read_as(delivery, settings)
-    if known is not None and format is clever and not packed:
-        short = _of_new_lines(known, delivery, rules, settings, now, approved, stages)
-        if short is not None:
-            return short
-    with stages.stage("load"):
-        loaded = loader.load(delivery, rules, strict=settings.strict, before=before, packed=packed)
-        frames = format.prepare(loaded, rules, now, strict=settings.strict)
-        drifted = drift.found(before or {}, frames.shapes, loaded, rules)
-        del loaded
-        tonight = frames.shapes
-    with stages.stage("validate"):
-        ids = references.ids_of(now)
-        verdict = validator.validate(frames, rules, today=delivery.received_at.date(), strict=settings.strict, known=ids, before=before)
-        del frames
-    if verdict.refused:
-        counts = _counts(verdict, rules, now, None, None)
-        return Plan("refused", verdict.findings + drifted, counts, None, None, tonight, rules, _rows(verdict, rules), verdict.rejections)
-    with stages.stage("assemble"):
-        assembled = format.assemble(verdict, rules, now)
-        partial = _tells_changes(verdict)
-        whole = not partial and not _tells_additions(assembled.roster)
-        verdict = replace(verdict, tables={}, seen={}, aside={})  # of millions of rows, none should be there once more than it must
-        assembled = derive.derive(assembled, now, settings.derive)
-    with stages.stage("compare"):
-        now = _with_attendance(now, assembled.roster, attendance)
-        change_set = diff.compare(now, assembled.roster, assembled.seen, assembled.covered)
-
-    def anew(waiting: ChangeSet) -> ChangeSet:
-        return beside.changes(assembled, now, waiting, settings.derive)
-
-    made = _reviewed(verdict, change_set, before or {}, tonight, rules, now, settings, approved, stages, anew, undecided)
-    return replace(made, findings=made.findings + drifted, lasting=made.lasting and whole, partial=partial)
-
-
-def _reviewed(
-    verdict: Verdict,
-    change_set: ChangeSet,
-    before: Mapping[str, FileShape],
-    tonight: Mapping[str, FileShape],
-    rules: contract.Contract,
-    now: Roster,
-    settings: Settings,
-    approved: str,
-    stages: Stages,
-    anew: holds.Anew | None = None,
-    undecided: Sequence[HoldReason] = (),
-) -> Plan:
-    """The plan that a change set makes, as far as it may flow."""
-    with stages.stage("review"):
-        doubted = holds.doubted(verdict.findings, rules)
-        review = holds.review(change_set, now, settings.limits, doubted=doubted, approved=approved, anew=anew, undecided=undecided)
-    return Plan(
-        outcome="on_hold" if review.hold else "unchanged" if change_set.empty else "successful",
-        findings=verdict.findings + change_set.findings,
-        counts=_counts(verdict, rules, now, change_set, review),
-        hold=review.hold,
-        flowing=review.flowing,
-        shapes=drift.remembered(before, tonight, rules, waits=review.hold is not None, released=bool(approved)),
-        rules=rules,
-        rows=_rows(verdict, rules),
-        rejections=verdict.rejections,
-        waiting=review.waiting,
-        lasting=review.hold is None,
-    )
-
-
-def _rows(verdict: Verdict, rules: contract.Contract) -> dict[str, int]:
-    return {rules.tables[name].file: count for name, count in verdict.rows.items() if not rules.tables[name].of}
-
-
-def _of_new_lines(known: Known, delivery: Delivery, rules: contract.Contract, settings: Settings, now: Roster, approved: str, stages: Stages) -> Plan | None:
-    """The plan as a whole reading would come to it, or None where only that can tell: what flows beside a hold is derived from all rows."""
-    with stages.stage("excerpt"):
-        told = excerpt.read(known, delivery, rules, today=delivery.received_at.date())
-    if told is None:
-        return None
-    with stages.stage("compare"):
-        wanted = following.wanted(told, rules, now, settings.derive)
-        if wanted is None:
-            return None
-        verdict, shapes = replace(told.verdict, tables={}), told.shapes
-        del told  # its rows are in what is wanted now
-        change_set = following.compare(wanted, now, settings.derive)
-        del wanted
-    made = _reviewed(verdict, change_set, known.shapes, shapes, rules, now, settings, approved, stages)
-    return None if made.hold else replace(made, whole=False)
-
-
-def _tells_changes(verdict: Verdict) -> bool:
-    """Whether anything was told in changes, as OneRoster's deltas are."""
-    return any(len(verdict.aside[name]) for name in (delta.DELTA, delta.ENDED) if name in verdict.aside)
-
-
-def _tells_additions(wanted: Roster) -> bool:
-    """Whether anything was told in additions, as attendance is."""
-    return any(len(frame) for name, frame in wanted.entities.items() if ENTITIES[name].incremental)
-
-
-def _overtaking(engine: Engine, delivery: Delivery, planned: Plan) -> Plan:
-    """Where changes take the place of a delivery of which a part waits, it is told that this part is lost: they do not repeat it."""
-    if not planned.partial or delivery.origin == "preview" or planned.outcome == "refused":
-        return planned
-    waiting = reversed(ledger.holds(engine, delivery.district, "open"))
-    told = [finding("delta_overtook", manifest.FILE, hint=f"hold {each.id} waits no more") for each in waiting]
-    return replace(planned, findings=(*planned.findings, *told))
-
-
-def details(delivery: Delivery, planned: Plan) -> Details:
-    """All that a report only counts. Raises DeliveryError where a sealed file is not what it was."""
-    return Details(
-        rows=planned.rows,
-        left_out={file: len(each.lines) for file, each in planned.rejections.items()},
-        rejected=fixit.tables(files.listed(delivery)[0], planned.rules, planned.rejections, planned.findings),
-        done=planned.flowing,
-        waiting=planned.waiting,
-        findings=planned.findings,
-    )
 
 
 def sync(
@@ -351,6 +128,15 @@ def _known(engine: Engine, run: SyncRun, delivery: Delivery, settings: Settings,
     return Known(applied.delivery, applied.shapes)
 
 
+def _overtaking(engine: Engine, delivery: Delivery, planned: Plan) -> Plan:
+    """Where changes take the place of a delivery of which a part waits, it is told that this part is lost: they do not repeat it."""
+    if not planned.partial or delivery.origin == "preview" or planned.outcome == "refused":
+        return planned
+    waiting = reversed(ledger.holds(engine, delivery.district, "open"))
+    told = [finding("delta_overtook", manifest.FILE, hint=f"hold {each.id} waits no more") for each in waiting]
+    return replace(planned, findings=(*planned.findings, *told))
+
+
 @contextmanager
 def _copied(run: SyncRun, held: Copy, applied: ChangeSet, token: str, path: Path) -> Iterator[None]:
     """Inside, where the changes are applied, a copy of the roster is written for the next run, which without one does the same in more time.
@@ -420,42 +206,3 @@ def attendance_held(engine: Engine, district: str, ids: Sequence[str]) -> pd.Dat
     """The attendance of these ids, none of them twice, that the district has."""
     with database.reading(engine) as connection:
         return rosters.attendance(connection, district, ids)
-
-
-def _with_attendance(now: Roster, wanted: Roster, attendance: Attendance | None) -> Roster:
-    """The roster with as much of its attendance as tonight's can be compared with: years of it are never read."""
-    told = wanted.entities.get("attendance")
-    if attendance is None or told is None or told.empty:
-        return now
-    return Roster({**now.entities, "attendance": attendance(told["attendance_id"].to_list())})
-
-
-def _counts(verdict: Verdict, rules: contract.Contract, now: Roster, change_set: ChangeSet | None, review: holds.Review | None) -> dict[str, Counts]:
-    """What the delivery does to every entity; what waits is counted as waiting, and not as done."""
-    counts = {}
-    for name in ENTITIES:
-        tables = [table.name for table in rules.of(name)]
-        rows, rejected = (sum(told.get(table, 0) for table in tables) for told in (verdict.rows, verdict.rejected))
-        if change_set is None or review is None or name not in change_set.changes:
-            active = now.entities[name]["active"].sum() if name in now.entities else 0
-            counts[name] = Counts(existing=int(active), rows=rows, rejected=rejected, unchanged=int(active))
-            continue
-        done = review.flowing.changes[name]["operation"].value_counts().to_dict()
-        counts[name] = replace(
-            Counts(
-                existing=change_set.existing[name],
-                rows=rows,
-                rejected=rejected,
-                unchanged=review.flowing.unchanged[name],
-                waiting=len(review.waiting.changes[name]) if review.waiting is not None else 0,
-            ),
-            **{str(operation): int(count) for operation, count in done.items()},
-        )
-    return counts
-
-
-def empty_roster() -> Roster:
-    """What a district has before its first delivery."""
-    return Roster(
-        {name: pd.DataFrame({column: pd.array([], dtype=arrow.TEXT) for column in entity.columns}).assign(active=False) for name, entity in ENTITIES.items()}
-    )

@@ -15,7 +15,7 @@ PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
 ABOVE_STORE = frozenset({"copies", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps"})
-EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report", "memory"}) | ABOVE_STORE | GROUND
+EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report", "memory", "planning"}) | ABOVE_STORE | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
@@ -31,10 +31,11 @@ TABLE: Mapping[str, frozenset[str]] = {
     "roster": GROUND,
     "store": GROUND,
     "report": GROUND,
+    "planning": GROUND | {"roster"},
     "repeat": GROUND | {"roster", "store"},
     "copies": GROUND | {"roster", "store"},
-    "sync": GROUND | {"copies", "repeat", "roster", "store"},
-    "revert": GROUND | {"sync", "roster", "store"},
+    "sync": GROUND | {"planning", "copies", "repeat", "roster", "store"},
+    "revert": GROUND | {"planning", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
     "ready": GROUND | {"sync", "revert", "roster", "report"},
     "runner": GROUND | {"sync", "revert", "store", "report", "logs", "memory"},

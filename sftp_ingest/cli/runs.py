@@ -252,11 +252,11 @@ def _planned(
     delivery: Delivery, district: District, settings: Settings, here: shared.Opened | None, *, strict: bool = False, fix_it: Path | None = None
 ) -> SyncReport:
     """The report of what the delivery would do to the district's roster, or to an empty one; all details go to `fix_it`."""
-    from sftp_ingest import sync  # pandas and pandera take two seconds that other commands need not wait
+    from sftp_ingest import planning, sync  # pandas and pandera take two seconds that other commands need not wait
     from sftp_ingest.store import rosters
 
-    stages = sync.Stages()
-    now: Roster = sync.empty_roster()
+    stages = planning.Stages()
+    now: Roster = planning.empty_roster()
     before: dict[str, FileShape] | None = None
     undecided: Sequence[HoldReason] = ()
     with shared.progress("check") as progress:
@@ -269,10 +269,10 @@ def _planned(
             undecided = ledger.why_held(here.engine, applied.run.id) if applied else ()
         held = partial(sync.attendance_held, here.engine, district.id) if here else None
         judged = replace(settings, strict=settings.strict or strict)
-        plan = sync.plan(delivery, judged, now, before=before, attendance=held, undecided=undecided, stages=stages)
+        plan = planning.plan(delivery, judged, now, before=before, attendance=held, undecided=undecided, stages=stages)
         if fix_it is not None:
             with stages.stage("details"):
-                archive.write_loose(sync.details(delivery, plan), fix_it)
+                archive.write_loose(planning.details(delivery, plan), fix_it)
     return summary.make(
         district=district, run=None, delivery=delivery, outcome=plan.outcome, findings=plan.findings, counts=plan.counts, hold=plan.hold, seconds=stages.seconds
     )

@@ -19,9 +19,9 @@ from sftp_ingest import config, retention, runner, zstd
 from sftp_ingest.errors import ConfigError, DeliveryError
 from sftp_ingest.intake import inbox, kept
 from sftp_ingest.model import Delivery, Limits
+from sftp_ingest.planning import details, empty_roster, plan
 from sftp_ingest.roster import files
 from sftp_ingest.store import database, ledger, tables
-from sftp_ingest.sync import details, empty_roster, plan
 from tests.integration.house import NIGHT, NOW, House, names
 from tests.unit.districts import TOLERANT, Files, csv_of, delivery_of, small, student, written, zipped
 

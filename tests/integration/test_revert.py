@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine, select, text
 
-from sftp_ingest import revert, sweeps, sync
+from sftp_ingest import planning, revert, sweeps
 from sftp_ingest.config import Config, Settings
 from sftp_ingest.errors import IngestError, RunError, StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, DeliveredFile, Details, LeftAlone, Roster, SyncRun
@@ -416,7 +416,7 @@ def night_of(engine: Engine, district: str, files: Files) -> tuple[int | None, d
     with database.reading(engine) as connection:
         now = rosters.current(connection, district)
     with TemporaryDirectory() as folder:
-        made = planned(Path(folder), files, Roster({**sync.empty_roster().entities, **now.entities}))
+        made = planned(Path(folder), files, Roster({**planning.empty_roster().entities, **now.entities}))
     assert made.flowing is not None
     run = None if made.flowing.empty else done(engine, made.flowing, district=district, now=NOW + nights * NIGHT, baseline=nights == 0)
     return run, whole(engine, district)

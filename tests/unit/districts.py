@@ -16,10 +16,10 @@ import pandas as pd
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import ENTITIES, ChangeSet, DeliveredFile, Delivery, FileShape, Limits, Roster
+from sftp_ingest.planning import Plan, empty_roster, plan
 from sftp_ingest.roster import afterwards
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.excerpt import Known
-from sftp_ingest.sync import Plan, empty_roster, plan
 
 Rows = list[dict[str, str]]
 Files = dict[str, Rows]

@@ -12,10 +12,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 
 from sftp_ingest.model import ENTITIES, Entity, Roster
+from sftp_ingest.planning import empty_roster
 from sftp_ingest.roster import layers
 from sftp_ingest.roster.arrow import array_of, places_of_keys
 from sftp_ingest.roster.layers import Layers
-from sftp_ingest.sync import empty_roster
 from tests.unit.districts import Files, applied, changed, planned, small
 from tests.unit.test_laws import QUICK, districts
 

@@ -22,9 +22,9 @@ from hypothesis import given
 from sftp_ingest.config import Settings
 from sftp_ingest.findings import Finding, Reading, finding
 from sftp_ingest.model import Details, Limits, Roster
+from sftp_ingest.planning import details, empty_roster, plan
 from sftp_ingest.report import archive, notify, receipt
 from sftp_ingest.roster.arrow import TEXT
-from sftp_ingest.sync import details, empty_roster, plan
 from tests.unit.districts import TOLERANT, Files, applied, enrollment, planned, small, student, written
 from tests.unit.test_report import HOLD, report_of, run_of
 

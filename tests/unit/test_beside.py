@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Limits, Roster
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import derive
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import TOLERANT, Files, applied, content, enrollment, planned, section, small, student, without
 
 STRICTEST = Settings(limits=Limits(records=1, removed_share=0, updated_share=0))

@@ -15,8 +15,8 @@ from hypothesis import assume, example, given, settings
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import Frames
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import contract, files, lines, loader
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import applied, content, csv_of, delivery_of, planned, small, student, written, zipped
 
 HEADER = b"School_id,Student_id,Last_name,First_name,Grade\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sftp_ingest.config import Settings
 from sftp_ingest.findings import Finding
-from sftp_ingest.sync import Plan, empty_roster
+from sftp_ingest.planning import Plan, empty_roster
 from tests.unit.districts import Files, applied, enrollment, planned, section, small, student
 
 FORM = "where 9 stands for a digit, a for a letter"

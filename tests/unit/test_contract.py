@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 
 from sftp_ingest.errors import ContractError
 from sftp_ingest.findings import Finding
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import contract, overlay
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import TOLERANT, Files, Rows, applied, content, csv_of, planned, ruled, section, small, student
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "contract"

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 
 from sftp_ingest import config
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Limits, Roster
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import derive
 from sftp_ingest.roster.arrow import TEXT
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import TOLERANT, Files, applied, content, csv_of, enrollment, planned, section, small, student
 from tests.unit.test_laws import QUICK, SPOILERS
 

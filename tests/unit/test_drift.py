@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import ColumnShape, FileShape
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import contract, drift
 from sftp_ingest.roster.arrow import TEXT
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit import rosters
 from tests.unit.districts import Files, applied, enrollment, planned, section, small, student
 

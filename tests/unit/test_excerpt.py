@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import Derivations, Limits, Roster
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import layers
 from sftp_ingest.roster.excerpt import Known
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit.districts import TOLERANT, Files, changed, csv_of, enrollment, planned, ruled, section, small, student, written, zipped
 
 SECTIONS = ("s1", "s2", "s3", "s4")

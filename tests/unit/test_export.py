@@ -16,9 +16,9 @@ from sftp_ingest import sample
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.model import Delivery, Roster
+from sftp_ingest.planning import Plan, empty_roster, plan
 from sftp_ingest.roster import contract, export, export_oneroster
 from sftp_ingest.roster.arrow import TEXT
-from sftp_ingest.sync import Plan, empty_roster, plan
 from tests.unit.districts import TOLERANT, Files, applied, content, delivery_of, planned, small, student
 from tests.unit.test_laws import QUICK, districts, roster_of
 from tests.unit.test_side_files import STAFF, custom

@@ -10,8 +10,8 @@ import pytest
 
 from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import ColumnShape, FileShape, Roster
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import drift
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit import rosters
 from tests.unit.districts import TOLERANT, Files, applied, csv_of, enrollment, planned, ruled, section, small, student, zipped
 

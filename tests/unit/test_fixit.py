@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from sftp_ingest.findings import CATALOGUE
 from sftp_ingest.model import Details
+from sftp_ingest.planning import details, empty_roster, plan
 from sftp_ingest.roster import fixit
-from sftp_ingest.sync import details, empty_roster, plan
 from tests.unit.districts import TOLERANT, Files, csv_of, section, small, student, written
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.reuse, Phase.generate])

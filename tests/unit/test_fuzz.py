@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, Phase, given, settings
 
 from sftp_ingest.model import ENTITIES, Roster
-from sftp_ingest.sync import Plan, empty_roster
+from sftp_ingest.planning import Plan, empty_roster
 from tests.unit.districts import Files, Rows, applied, content, csv_of, planned, small, zipped
 
 TABLES = ("schools", "teachers", "students", "sections", "enrollments")

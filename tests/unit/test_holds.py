@@ -8,7 +8,7 @@ import pandas as pd
 
 from sftp_ingest.config import Settings
 from sftp_ingest.model import ChangeSet, FileShape, Limits, Roster
-from sftp_ingest.sync import Plan, empty_roster
+from sftp_ingest.planning import Plan, empty_roster
 from tests.unit.districts import Files, applied, busy, content, enrollment, planned, section, small, student, without
 
 LIMITED = Settings()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from sftp_ingest.model import ENTITIES, Roster
-from sftp_ingest.sync import Plan, empty_roster
+from sftp_ingest.planning import Plan, empty_roster
 from tests.unit.districts import Files, applied, content, csv_of, enrollment, planned, section, small, student
 
 SECTIONS = ("s1", "s2", "s3")

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftp_ingest import sync
+from sftp_ingest import planning
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import Roster
+from sftp_ingest.planning import Plan, empty_roster
 from sftp_ingest.roster import formats
 from sftp_ingest.roster.sorting import grades
-from sftp_ingest.sync import Plan, empty_roster
 from tests.unit import districts
 from tests.unit.districts import TOLERANT, applied, content, csv_of, planned, written
 from tests.unit.rosters import Files, changes, crowd, manifest, membership, section, small, user, whole
@@ -31,7 +31,7 @@ def plan_of(files: Files, now: Roster | None = None, *, folder: str = "", strict
     tables = {folder + name: whole(rows) for name, rows in files.items()}
     with TemporaryDirectory() as home:
         delivery = written(Path(home), tables, **{folder + name: data for name, data in raw.items()})
-        return sync.plan(delivery, replace(TOLERANT, strict=strict), now or empty_roster())
+        return planning.plan(delivery, replace(TOLERANT, strict=strict), now or empty_roster())
 
 
 def roster_of(files: Files) -> Roster:
@@ -391,7 +391,7 @@ def test_a_districts_own_words_for_roles_are_heard(tmp_path: Path) -> None:
     for row in files["users"][:6]:
         row["role"] = "Pupil"
     with TemporaryDirectory() as home:
-        plan = sync.plan(written(Path(home), files), replace(TOLERANT, contract=str(tmp_path)), empty_roster())
+        plan = planning.plan(written(Path(home), files), replace(TOLERANT, contract=str(tmp_path)), empty_roster())
     assert (plan.findings, plan.counts["students"].created) == ((), 6)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sftp_ingest import sample, sync
+from sftp_ingest import planning, sample
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.sample.faults import WRONG_CELLS
 from sftp_ingest.sample.oneroster import VERSIONS
@@ -312,7 +312,7 @@ def test_a_share_of_all_rows_has_a_fault_of_every_kind_the_same_each_time(tmp_pa
     assert sum(different.values()) == night.story["faults"] == different["students"] + different["enrollments"]
     rows = {name: len(lines(clean.folder, name)) for name in FILES}
     assert all(0.005 < different[name] / rows[name] < 0.015 for name in ("students", "enrollments"))
-    plan = sync.plan(delivery_of(night.folder), TOLERANT, sync.empty_roster())
+    plan = planning.plan(delivery_of(night.folder), TOLERANT, planning.empty_roster())
     assert plan.outcome == "successful"
     told = {each.code for each in plan.findings}
     assert {"value_missing", "value_unknown", "value_malformed", "school_unknown", "section_unknown", "student_unknown"} <= told
@@ -329,7 +329,7 @@ def test_a_share_of_oneroster_rows_has_a_fault_of_every_kind(version: str, tmp_p
     different = {name: sum(one != two for one, two in zip(lines(clean.folder, name), lines(night.folder, name), strict=True)) for name in names}
     assert {name for name, count in different.items() if count} == {"users", "demographics", "enrollments", "roles"} & set(names)
     assert sum(different.values()) == night.story["faults"]
-    plan = sync.plan(delivery_of(night.folder), TOLERANT, sync.empty_roster())
+    plan = planning.plan(delivery_of(night.folder), TOLERANT, planning.empty_roster())
     assert plan.outcome == "successful"
     told = {each.code for each in plan.findings}
     assert {"value_missing", "value_unknown", "value_malformed", "date_unreadable", "school_unknown", "section_unknown", "student_unknown"} <= told
@@ -347,7 +347,7 @@ def test_every_cell_of_the_wrong_column_is_wrong(tmp_path: Path, column: str) ->
     rows = read(night.folder)["students"]
     assert night.story["faults"] == len(rows)
     assert all(row[column] == "" or row[column].startswith("?") for row in rows)
-    plan = sync.plan(delivery_of(night.folder), TOLERANT, sync.empty_roster())
+    plan = planning.plan(delivery_of(night.folder), TOLERANT, planning.empty_roster())
     assert sum(each.count for each in plan.findings if each.column == column and each.file == "students.csv") == len(rows)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sftp_ingest.model import Roster
-from sftp_ingest.sync import Plan, empty_roster
+from sftp_ingest.planning import Plan, empty_roster
 from tests.unit.districts import Files, applied, content, enrollment, planned, section, small
 
 STAFF = {"School_id": "0011", "Staff_id": "p1", "Staff_email": "p1@example.org", "First_name": "Pat", "Last_name": "Sent", "Title": "Nurse"}

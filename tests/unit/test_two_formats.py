@@ -10,8 +10,8 @@ from hypothesis import given
 
 from sftp_ingest import sample
 from sftp_ingest.model import Roster
+from sftp_ingest.planning import Plan, plan
 from sftp_ingest.roster import export, export_oneroster, formats
-from sftp_ingest.sync import Plan, plan
 from tests.unit.districts import Files, content, delivery_of, small
 from tests.unit.test_export import EVERYTHING, after_nights, assert_unchanged, roster_of_folder
 from tests.unit.test_laws import QUICK, districts, roster_of

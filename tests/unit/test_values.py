@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from sftp_ingest.findings import Finding, Reading
 from sftp_ingest.model import Roster
+from sftp_ingest.planning import empty_roster
 from sftp_ingest.roster import values
 from sftp_ingest.roster.contract import TYPES
 from sftp_ingest.roster.languages import ALIASES, LANGUAGES
 from sftp_ingest.roster.subjects import SUBJECTS, subject
-from sftp_ingest.sync import empty_roster
 from tests.unit.districts import Files, applied, content, planned, small
 
 TODAY = date(2026, 11, 23)
