@@ -72,13 +72,16 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     settings = config.load(config.locate(config_path))
     for where, each in (("defaults", settings.defaults), *((f"districts.{name}", each) for name, each in settings.districts.items())):
         _check_rules(where, each)
-    found = {
+    found: dict[str, str | list[str]] = {
         "config": str(settings.file),
         "data": str(settings.data),
         "database": database.check_url(settings.database_url).render_as_string(hide_password=True),
         "listen": f"{settings.server.host}:{settings.server.port}",
-        "host_key": [str(each) for each in settings.host_keys],
+        "host_key": [str(each) for each in settings.host_keys if each.exists()],
     }
+    missing = [str(each) for each in settings.host_keys if not each.exists()]
+    if missing:
+        found["missing_key"] = missing
     if settings.districts:
         found["own_settings"] = sorted(settings.districts)
     faults = [str(each) for each in daemon.obstacles(settings)]
@@ -86,8 +89,10 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
         shared.print_json(found | {"faults": faults})
     else:
         for key, value in found.items():
-            line = f"{key.replace('_', ' '):12} {', '.join(value) if isinstance(value, list) else value}"
-            shared.out.print(line, highlight=False, soft_wrap=True)
+            told = (", ".join(value) or "none") if isinstance(value, list) else value
+            if key == "missing_key" and found["host_key"]:
+                told = f"{told} (`sftp-ingest init` makes it; the daemon does without)"
+            shared.out.print(f"{key.replace('_', ' '):12} {told}", highlight=False, markup=False, soft_wrap=True)
         for fault in faults:
             typer.echo(f"sftp-ingest: {fault}", err=True)
     if faults:

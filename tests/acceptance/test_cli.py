@@ -117,6 +117,22 @@ def test_config_check_tells_what_the_configuration_comes_to(home: Home) -> None:
     assert str(home.folder / "data") in home.command("config", "check")
 
 
+def test_config_check_tells_which_host_keys_are_there_and_which_are_missing(tmp_path: Path) -> None:
+    assert run_command("init", cwd=tmp_path).returncode == 0
+    there, other = (str(tmp_path / name) for name in ("host_key", "host_key_rsa"))
+    told = run_command("config", "check", cwd=tmp_path).stdout.splitlines()
+    assert (f"host key     {there}, {other}" in told, "missing" in str(told)) == (True, False)
+    Path(other).unlink()
+    done = run_command("config", "check", cwd=tmp_path)
+    assert done.returncode == 0
+    assert {f"host key     {there}", f"missing key  {other} (`sftp-ingest init` makes it; the daemon does without)"} <= set(done.stdout.splitlines())
+    told = json.loads(run_command("config", "check", "--json", cwd=tmp_path).stdout)
+    assert (told["host_key"], told["missing_key"]) == ([there], [other])
+    Path(there).unlink()
+    done = run_command("config", "check", cwd=tmp_path)
+    assert (done.returncode, {"host key     none", f"missing key  {there}, {other}"} <= set(done.stdout.splitlines())) == (2, True)
+
+
 def test_config_check_tells_all_that_serve_would_refuse_one_line_each(tmp_path: Path) -> None:
     assert run_command("init", cwd=tmp_path).returncode == 0
     config = tmp_path / FILE_NAME
