@@ -320,7 +320,11 @@ def _did(engine: Engine, run: SyncRun, waits: bool) -> str:
     if run.preview is not None:
         return _WOULD.get(run.preview.outcome, "")
     did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE and (waits or what != "waiting"))
-    return f"reverts run {run.reverts}{': ' if did else ''}{did}" if run.reverts is not None else did
+    if run.reverts is None:
+        return did
+    if run.outcome == "unchanged":
+        return f"puts back nothing of run {run.reverts}"
+    return f"reverts run {run.reverts}{': ' if did else ''}{did}"
 
 
 def _total(run: SyncRun) -> dict[str, int]:

@@ -258,8 +258,10 @@ def _reverted(run: int, counts: Mapping[str, Counts], left_alone: Mapping[str, L
     left = sum(each.count for each in left_alone.values())
     have = "has" if left == 1 else "have"
     asides = [f"{_number(left, 'record')} that {have} changed since {_be(left, done=real)} left alone"] if left else []
-    told = "; ".join([*(_changes(counts) or ["nothing had to change" if real else "nothing would change"]), *asides])
-    return f"{'Reverts' if real else 'Would revert'} run {run}: {told}."
+    changes = _changes(counts)
+    if not changes:
+        return f"{'Puts' if real else 'Would put'} back nothing of run {run}: {asides[0] if asides else 'all is back already'}."
+    return f"{'Reverts' if real else 'Would revert'} run {run}: {'; '.join([*changes, *asides])}."
 
 
 def _held(hold: Hold | None, state: str, changes: Sequence[str], asides: Sequence[str], *, real: bool) -> str:

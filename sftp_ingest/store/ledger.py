@@ -253,7 +253,7 @@ def findings(engine: Engine, run_id: int) -> tuple[Finding, ...]:
 
 
 def revertible(engine: Engine, run_id: int) -> SyncRun:
-    """The run of this id. Raises RunError where there is none, nothing of it that could be reverted, or a revert of it that stands."""
+    """The run of this id. Raises RunError where there is none, nothing of it that could be reverted, or a whole revert of it that stands."""
     changes = tables.changes
     found = run(engine, run_id)
     if found is None:
@@ -273,16 +273,22 @@ def revertible(engine: Engine, run_id: int) -> SyncRun:
 
 
 def _standing_revert(connection: Connection, undone: SyncRun) -> int | None:
-    """The run that reverted this one, where it changed anything and was not reverted itself since."""
+    """The last run that reverted this one, where it changed anything and left nothing alone, and none that did was reverted itself since."""
     runs = tables.sync_runs
-    query = select(runs.c.id, runs.c.reverts).where(runs.c.district_id == undone.district, runs.c.id > undone.id, runs.c.outcome == "successful")
+    query = select(runs.c.id, runs.c.reverts, runs.c.left_alone).where(
+        runs.c.district_id == undone.district, runs.c.id > undone.id, runs.c.outcome == "successful", runs.c.reverts.is_not(None)
+    )
+    rows = connection.execute(query.order_by(runs.c.id.desc())).all()  # a revert comes after its run
+    ours = {row.id for row in rows if row.reverts == undone.id}
     reverted: set[int] = set()
-    for each, reverts in connection.execute(query.where(runs.c.reverts.is_not(None)).order_by(runs.c.id.desc())):  # a revert comes after its run
-        if each in reverted:
+    for row in rows:
+        if row.id in reverted:
             continue
-        if reverts == undone.id:
-            return int(each)
-        reverted.add(reverts)
+        if row.reverts == undone.id:
+            return None if row.left_alone else int(row.id)
+        if row.reverts in ours:
+            return None
+        reverted.add(row.reverts)
     return None
 
 

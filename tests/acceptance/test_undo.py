@@ -86,6 +86,24 @@ def test_what_has_changed_since_is_listed_by_id_and_never_by_name(home: Home, tm
     assert "1 student: 0001" in page
 
 
+def test_a_revert_that_puts_nothing_back_does_not_say_that_it_reverted(home: Home, tmp_path: Path) -> None:
+    files = small()
+    night(home, tmp_path, "one", files)
+    runs = []
+    for grade in "89":
+        files["students"][0]["Grade"] = grade
+        runs.append(night(home, tmp_path, grade, files)["run"])
+    assert home.json("runs", "revert", str(runs[0]), "--dry-run")["verdict"] == f"Would put back nothing of run {runs[0]}: {LEFT.format('would be')}."
+    told = home.json("runs", "revert", str(runs[0]))
+    assert (told["outcome"], told["verdict"]) == ("unchanged", f"Puts back nothing of run {runs[0]}: {LEFT.format('were')}.")
+    assert f"puts back nothing of run {runs[0]}" in home.command("runs", "list")
+    home.command("runs", "revert", str(runs[1]))
+    assert home.json("runs", "revert", str(runs[0]))["verdict"].startswith(f"Reverts run {runs[0]}: 1 student updated")
+
+
+LEFT = "2 records that have changed since {} left alone"
+
+
 # ---------------------------------------------------------------- why
 
 

@@ -195,6 +195,25 @@ def test_a_run_that_is_reverted_is_reverted_again_only_once_its_revert_is_undone
     assert current(engine, "students")["1",]["active"] is False
 
 
+def test_what_a_revert_left_alone_is_put_back_by_another_once_that_is_possible(engine: Engine) -> None:
+    add(engine, "acme")
+    night = done(engine, change_set(students=[person("1"), person("2")]))
+    later = done(engine, change_set(students=[person("2", "updated", grade="5", was_grade="")]))
+    first = reverted(engine, night)
+    assert (first.outcome, left_alone(first)) == ("successful", {"students": ("2",)})
+    nothing = reverted(engine, night)
+    assert (nothing.outcome, left_alone(nothing)) == ("unchanged", {"students": ("2",)})
+    reverted(engine, later)
+    last = reverted(engine, night)
+    assert (last.outcome, left_alone(last)) == ("successful", {})
+    assert {key: row["active"] for key, row in current(engine, "students").items()} == {("1",): False, ("2",): False}
+    with pytest.raises(RunError, match=f"^run {night} is reverted already, by run {last.id}$"):
+        ledger.revert(engine, night, NOW)
+    reverted(engine, first.id)
+    assert reverted(engine, night).outcome == "successful"  # the last one stands, and not all that was put back
+    assert current(engine, "students")["1",]["active"] is False
+
+
 def test_of_two_reverts_that_wait_the_second_one_fails_and_changes_nothing(engine: Engine) -> None:
     add(engine, "acme")
     night = done(engine, change_set(students=[person("1")]))
