@@ -107,7 +107,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
         strict="refuse",
     ),
     Code("delta_without_roster", "refuse", "Only changes were sent, and there is nothing yet to change", "Send all files whole (bulk) the first time."),
-    Code("delta_unplaced", "warn", "A change cannot be placed", "Send with it the rows that it belongs to: a class with its course and its session."),
+    Code("delta_unplaced", "warn", "A change cannot be placed", "Send with it the rows that it belongs to: a class, a person."),
     Code(
         "delta_overtook",
         "warn",
@@ -212,6 +212,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code("section_unknown", "reject", "A row refers to a section that was not sent", "Add the section, or remove the enrollment."),
     Code("teacher_unknown", "reject", "A section's teacher was not sent", "Add the teacher, or correct the id."),
     Code("staff_unknown", "reject", "A row refers to a person who was not sent", "Add the person, or remove the row."),
+    Code("user_unknown", "reject", "A role names a person who was not sent", "Add the person's own row, or remove the role."),
     Code(
         "coteacher_unknown",
         "warn",

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding
-from sftp_ingest.model import ENTITIES, Frames, Roster
+from sftp_ingest.model import ENTITIES, Frames, Rejections, Roster
 from sftp_ingest.roster import contacts, delta, manifest, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Contract
+from sftp_ingest.roster.court import distinct_ids, joined
 
 ROLES: Mapping[str, str] = {
     "student": "students",
@@ -83,15 +84,25 @@ class _Sorting:
     unread: dict[str, pd.DataFrame]
     rows: dict[str, int]
     findings: list[Finding]
+    faulty: dict[str, Rejections]
     delta: set[str] = field(default_factory=set)
     ended: dict[str, pd.DataFrame] = field(default_factory=dict)
     records: list[tuple[str, str, str]] = field(default_factory=list)
     links: pd.DataFrame = field(default_factory=lambda: _link_frame([], []))
 
-    def find(self, code: str, table: str, column: str, at: Mask, frame: pd.DataFrame, values: Iterable[str] = ()) -> None:
+    def find(self, code: str, table: str, column: str, at: Mask, frame: pd.DataFrame, values: Iterable[str] = ()) -> Finding:
         lines = [int(line) for line in frame.index[np.flatnonzero(at)[:SAMPLE_LINES]]]
         shown = [value[:40] for value in values]
-        self.findings.append(finding(code, self.contract.tables[table].file, column, lines, count=int(at.sum()), values=shown, strict=self.strict))
+        found = finding(code, self.contract.tables[table].file, column, lines, count=int(at.sum()), values=shown, strict=self.strict)
+        self.findings.append(found)
+        return found
+
+    def leave_out(self, frame: pd.DataFrame, cause: Finding) -> None:
+        """Note that these rows of a file are read into no table, for what was found in them."""
+        lines = frame.index.to_numpy(dtype=np.int64)
+        ours = Rejections(lines, np.zeros(len(lines), dtype=np.int32), (cause.label,))
+        others = self.faulty.get(cause.file)
+        self.faulty[cause.file] = joined([others, ours] if others is not None else [ours])
 
     def put(self, name: str, frame: pd.DataFrame, renamed: Mapping[str, str], unread: pd.DataFrame) -> None:
         """Give the table its rows, under its own columns, and the keys of those that could not be read."""
@@ -126,7 +137,7 @@ def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Fr
     files = {table.file: name for name, table in contract.tables.items() if not table.of and not table.pairs}
     sent = [file for file, name in files.items() if name in tables]
     said, found = manifest.read(tables.pop("manifest", None), list(files), sent, strict=strict)
-    sorting = _Sorting(contract, now, strict, tables, dict(frames.unread), dict(frames.rows), [*found, *frames.findings])
+    sorting = _Sorting(contract, now, strict, tables, dict(frames.unread), dict(frames.rows), [*found, *frames.findings], dict(frames.faulty))
     _heed_manifest(sorting, said, files)
     _in_words(sorting)
     _take_roles(sorting, said.version)
@@ -144,7 +155,16 @@ def sort(frames: Frames, contract: Contract, now: Roster, *, strict: bool) -> Fr
     # a file that tells only changes has the form of no other night's
     partial = {contract.tables[name].file for name in sorting.delta}
     shapes = {file: shape for file, shape in frames.shapes.items() if file not in partial}
-    return replace(frames, tables=tables, findings=tuple(sorting.findings), unread=sorting.unread, rows=sorting.rows, aside=aside, shapes=shapes)
+    return replace(
+        frames,
+        tables=tables,
+        findings=tuple(sorting.findings),
+        unread=sorting.unread,
+        rows=sorting.rows,
+        aside=aside,
+        shapes=shapes,
+        faulty=sorting.faulty,
+    )
 
 
 # ---------------------------------------------------------------- which files say what
@@ -371,6 +391,7 @@ def _sort_users(sorting: _Sorting, others: set[str]) -> pd.DataFrame:
         known = _is(_lower(roles, "role"), *ROLES)
         lost_roles = _of_another_file(_together(lost_roles, roles.loc[~known, ["user_id"]], sorting.unread["roles"]))
         sorting.leave("roles", roles[~known])
+        _tell_unknown_people(sorting, users, roles[known])
         roles = _in_order(roles[known])
     doubted = is_in(ids, array_of(lost_roles["user_id"]).drop_null())
     member = _memberships_of(sorting, users, roles)
@@ -385,6 +406,29 @@ def _sort_users(sorting: _Sorting, others: set[str]) -> pd.DataFrame:
     links = _link(sorting, users, users[member["students"] & ~doubted], users[member["contacts"] & ~doubted])
     sorting.leave("users", users[nobody])
     return links
+
+
+def _tell_unknown_people(sorting: _Sorting, users: pd.DataFrame, roles: pd.DataFrame) -> None:
+    """Leave out roles of people that no row of users.csv is of, be it one that could not be read or one that has ended.
+
+    Where users.csv tells only changes, a changed role needs its person's row, and one of a whole roles.csv a person who is known.
+    """
+    ids, unread = array_of(users["user_id"]), sorting.unread["users"]["user_id"]
+    known = [ids, array_of(unread).drop_null(), *([array_of(sorting.ended["users"]["user_id"])] if "users" in sorting.ended else [])]
+    changed = "users" in sorting.delta and "roles" in sorting.delta
+    if "users" in sorting.delta:
+        known += [] if changed else [sorting.standing(name) for name in PEOPLE]
+    elif unread.isna().any():
+        return
+    people = array_of(roles["user_id"])
+    unknown = ~is_in(people, pa.concat_arrays(known))
+    if not unknown.any():
+        return
+    if changed:
+        sorting.find("delta_unplaced", "roles", "sourcedId", unknown, roles)
+        return
+    found = sorting.find("user_unknown", "roles", "userSourcedId", unknown, roles, distinct_ids(people, unknown, ids))
+    sorting.leave_out(roles[unknown], found)
 
 
 def _in_order(roles: pd.DataFrame) -> pd.DataFrame:

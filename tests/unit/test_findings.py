@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,10 @@ CASES = [
     ),
     Case("header_misspelt", "users.csv", "agents", (1,), raw={"users": USERS.replace(b"agentSourcedIds", b"agents")}, district=rosters.small),
     Case("kind_unknown", "users.csv", "role", (2,), spoil=put("users", 0, role="pupil"), district=rosters.small),
+    Case(
+        "user_unknown", "roles.csv", "userSourcedId", (18,), district=partial(rosters.small, "1.2"),
+        spoil=appended("roles", {"sourcedId": "r9", "userSourcedId": "0099", "role": "student", "orgSourcedId": "0011"}),
+    ),
     Case("course_unknown", "classes.csv", "courseSourcedId", (2,), spoil=put("classes", 0, courseSourcedId="Physics"), district=rosters.small),
     Case("term_unknown", "classes.csv", "termSourcedIds", (2,), spoil=put("classes", 0, termSourcedIds="z"), district=rosters.small),
     Case("contact_unknown", "users.csv", "agentSourcedIds", (2,), spoil=put("users", 0, agentSourcedIds="c9"), district=rosters.small),

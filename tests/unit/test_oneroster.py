@@ -368,6 +368,41 @@ def test_a_fault_is_told_where_it_stands(code: str, file: str, column: str, line
     assert (one.file, one.column, one.lines) == (file, column, lines)
 
 
+def role(person: str, kind: str, **more: str) -> dict[str, str]:
+    return {"sourcedId": f"{person}:{kind}", "status": "", "userSourcedId": person, "roleType": "secondary", "role": kind, "orgSourcedId": "0011"} | more
+
+
+def test_a_role_of_a_person_who_was_not_sent_is_left_out_and_told() -> None:
+    files = small("1.2")
+    now = roster_of(files)
+    files["roles"] += [role("0099", "student"), role("0098", "aide"), role("0099", "guardian")]
+    plan = plan_of(files, now)
+    assert [(each.code, each.severity, each.file, each.column, each.lines, each.values) for each in plan.findings] == [
+        ("user_unknown", "reject", "roles.csv", "userSourcedId", (18, 19, 20), ("0099", "0098"))
+    ]
+    assert (plan.outcome, plan.rejections["roles.csv"].lines.tolist()) == ("unchanged", [18, 19, 20])
+
+
+def test_a_role_of_a_person_whose_own_row_has_ended_or_cannot_be_read_is_no_fault_of_its_own() -> None:
+    files = small("1.2")
+    now = roster_of(files)
+    files["users"][0]["status"] = "tobedeleted"
+    lines = csv_of(whole(files["users"])).split(b"\n")
+    lines[2] = lines[2].rsplit(b",", 3)[0]
+    plan = plan_of(files, now, users=b"\n".join(lines))
+    assert ("row_short" in codes(plan), "user_unknown" in codes(plan)) == (True, False)
+
+
+def test_a_changed_role_that_comes_without_its_person_cannot_be_placed() -> None:
+    now = first_night("1.2")
+    plan = plan_of(changes("1.2", users=small("1.2")["users"][:1], roles=[role("0001", "student"), role("t1", "aide"), role("0099", "student")]), now)
+    assert [(each.code, each.file, each.column, each.lines) for each in plan.findings] == [("delta_unplaced", "roles.csv", "sourcedId", (3, 4))]
+    assert removed(plan) == {}
+    files = small("1.2") | {"users": small("1.2")["users"][:1], "manifest": manifest("1.2", users="delta")}
+    files["roles"].append(role("0099", "student"))
+    assert found(plan_of(files, now), "user_unknown").lines == (18,)  # whom the changes do not name needs no row
+
+
 def test_rows_of_a_person_without_a_known_role_name_that_as_their_cause() -> None:
     files = small()
     files["users"][1]["role"] = "pupil"
