@@ -136,7 +136,7 @@ CATALOGUE: Mapping[str, Code] = _catalogue(
     Code(
         "header_gone",
         "warn",
-        "A column that was always sent is gone",
+        "A column that was sent before is gone",
         "Put the column back; while it is missing, removals wait, and who releases them accepts that it is gone.",
     ),
     # Bytes and rows.

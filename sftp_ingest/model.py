@@ -364,7 +364,7 @@ class Limits:
 
 
 _NIGHTS: Mapping[str, str] = {
-    "headers": "when columns that were always sent are missing",
+    "headers": "when columns that were sent before are missing",
     "crossed": "of which two sessions sent different files at once",
 }
 """Kind of a hold's reason → the night on which no removal is believed."""

@@ -61,6 +61,13 @@ def test_removals_wait_on_every_night_on_which_a_column_is_gone(nights: Nights) 
     assert nights.send(in_middle(18)) == ("successful", set()), "the column is back"
 
 
+def test_of_a_column_that_came_on_one_night_it_is_not_said_that_it_always_came(nights: Nights) -> None:
+    nights.send(in_middle(19, column=False))
+    (hold,) = ledger.holds(nights.house.engine, "acme", "open")
+    told = [each.title for each in ledger.findings(nights.house.engine, hold.run)] + [each.sentence for each in hold.hold.reasons]
+    assert (len(told), [each for each in told if "sent before" not in each or "always" in each]) == (2, [])
+
+
 def test_they_wait_too_where_nobody_had_left_on_the_first_of_these_nights(nights: Nights) -> None:
     assert nights.send(in_middle(20, column=False)) == ("successful", {"header_gone"})
     assert nights.send(in_middle(20, column=False)) == ("unchanged", {"header_gone"})
