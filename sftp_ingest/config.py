@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -249,6 +250,8 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
+        if not math.isfinite(value):  # nothing is ever longer ago than nan, and TOML knows inf as well
+            raise ConfigError(f"{key} must be a number that is finite")
         least = 1 if key.endswith(AT_LEAST_ONE) else 0
         if value < least:
             raise ConfigError(f"{key} must not be below {least}")
