@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -94,6 +95,9 @@ async def _serve(config: Config, engine: Engine) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        # systemd takes a daemon that a hangup ended for one that was meant to end, and does not restart it; a terminal that is closed means that
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set if sys.stderr.isatty() else _tell_of_hangup)
     systemd = sdnotify.SystemdNotifier()
     runner = Runner(config, engine)
     sweeps = Sweeps(config, engine, runner.wake)
@@ -122,3 +126,8 @@ async def _serve(config: Config, engine: Engine) -> None:
     log.info("stopped")
     if dead:
         raise IngestError(f"the {dead} died, and the daemon with it")
+
+
+def _tell_of_hangup() -> None:
+    """Who sends one asks for the configuration to be read again."""
+    log.warning("hangup_ignored", advice="the configuration is read when the daemon begins: restart it; host keys are read anew by themselves")

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 def main() -> None:
     """Serves until it is told to drain; its input says how. It heeds no signal: who stops the daemon leaves it to the daemon to stop this."""
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     config, prepare = pickle.load(sys.stdin.buffer)  # noqa: S301 -- it is the daemon that wrote it
     prepare()

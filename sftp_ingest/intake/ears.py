@@ -103,7 +103,7 @@ def main() -> None:
 
     It says nothing of its own but what has died: watchdog's warnings, and the messages of exceptions, quote names that clients chose.
     """
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     logging.disable()

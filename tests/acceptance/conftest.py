@@ -189,10 +189,15 @@ class Home:
 
         self.port = int(eventually(listening, "the daemon to listen")[0]["port"])
 
+    def send(self, number: signal.Signals) -> None:
+        """Send the daemon, and it alone, a signal."""
+        assert self._daemon is not None
+        self._daemon.send_signal(number)
+
     def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
         """Ask the daemon to stop; its exit code."""
         assert self._daemon is not None
-        self._daemon.send_signal(by)
+        self.send(by)
         try:
             code = self._daemon.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:

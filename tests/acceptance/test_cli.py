@@ -18,7 +18,7 @@ import asyncssh
 import pytest
 
 from sftp_ingest.config import FILE_NAME
-from tests.acceptance.conftest import Home, run_command, run_program
+from tests.acceptance.conftest import Home, eventually, run_command, run_program
 from tests.unit.districts import csv_of, ruled, small, student
 
 COMMANDS = (
@@ -605,6 +605,14 @@ def test_a_signal_stops_the_daemon_cleanly(home: Home, by: signal.Signals) -> No
     home.serve()
     assert home.stop(by) == 0
     assert home.log.splitlines()[-1].find('"stopped"') > 0
+
+
+def test_a_hangup_ends_no_daemon_and_the_log_says_what_reads_the_configuration_anew(home: Home) -> None:
+    home.serve()
+    home.send(signal.SIGHUP)
+    (told,) = eventually(lambda: home.events("hangup_ignored"), "the daemon speaks of the hangup")
+    assert told["advice"] == "the configuration is read when the daemon begins: restart it; host keys are read anew by themselves"
+    assert home.stop() == 0
 
 
 def test_every_command_explains_itself(tmp_path: Path) -> None:
