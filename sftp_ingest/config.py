@@ -167,6 +167,12 @@ def locate(given: Path | None) -> Path:
     return path.resolve()
 
 
+def check_data(config: Config) -> None:
+    """Raises ConfigError where the data folder is not there: one made beside a moved one, or by a slip of the pen, would not be for its owner alone."""
+    if not config.data.is_dir():
+        raise ConfigError(f"data: there is no folder {config.data}; `sftp-ingest init` makes it")
+
+
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The configuration in `path`, with the database URL of the environment over it. Raises ConfigError, naming the key."""
     try:

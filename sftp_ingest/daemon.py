@@ -15,7 +15,7 @@ import sdnotify
 import structlog
 from sqlalchemy import Engine
 
-from sftp_ingest.config import Config
+from sftp_ingest.config import Config, check_data
 from sftp_ingest.errors import ConfigError, IngestError
 from sftp_ingest.intake import hostkeys, server
 from sftp_ingest.intake.keys import check_authorities
@@ -57,8 +57,7 @@ def _look_at_keys(config: Config) -> None:
 
 
 def _look_at_folders(config: Config) -> None:
-    if not config.data.is_dir():
-        raise ConfigError(f"data: there is no folder {config.data}; `sftp-ingest init` makes it")
+    check_data(config)
     for folder in (config.homes, config.deliveries, config.locks):
         there = folder if folder.exists() else config.data
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):

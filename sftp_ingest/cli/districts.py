@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sftp_ingest import config
 from sftp_ingest.cli import accounts, shared
 from sftp_ingest.cli.accounts import GenerateOption, KeyOption, PasswordOption
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption, Opened
@@ -42,6 +43,7 @@ def add(
     here = shared.opened(config_path)
     opening = accounts.Opening.asked(key, password_stdin, generate_password)
     register.check_district_id(here.engine, district)
+    config.check_data(here.config)
     _make_home(here.config.homes / district)
     register.add_district(here.engine, district, name or district, datetime.now(UTC))
     opening.give(here.engine, district)

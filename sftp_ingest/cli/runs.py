@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from sftp_ingest import runner
+from sftp_ingest import config, runner
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, FixItOption, HtmlOption, JsonOption, RunArgument
 from sftp_ingest.config import Settings
@@ -81,6 +81,7 @@ def sync(
     found = shared.known(here.engine, district)
     if dry_run:
         return _tell(_planned(inbox.as_delivery(folder, datetime.now(UTC)), found, here.config.settings(district), here), html, as_json)
+    config.check_data(here.config)
     delivery = inbox.copy_in(folder, here.config.deliveries, district, datetime.now(UTC))
     run_id = ledger.record(here.engine, delivery, datetime.now(UTC))
     return see_through(here, run_id, html, as_json)

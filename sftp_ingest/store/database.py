@@ -151,7 +151,7 @@ def _unopened(path: Path, fault: sqlite3.Error) -> StoreError:
     try:
         path.stat()
     except FileNotFoundError:
-        return StoreError(f"there is no database at {path}; `sftp-ingest database upgrade` makes one")
+        return StoreError(f"there is no database at {path}; `sftp-ingest database upgrade` makes an empty one")
     except OSError as refused:
         return StoreError(f"the database {path} cannot be opened: {refused.strerror}")
     if not name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):

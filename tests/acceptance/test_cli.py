@@ -87,8 +87,22 @@ def test_a_database_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> N
     config.write_text(config.read_text(encoding="utf-8").replace("sqlite:///sftp-ingest.db", "sqlite:///none.db"), encoding="utf-8")
     for arguments in (("districts", "list"), ("serve",)):
         done = run_command(*arguments, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (3, f"sftp-ingest: there is no database at {tmp_path}/none.db; `sftp-ingest database upgrade` makes one\n")
+        assert (done.returncode, done.stderr) == (
+            3,
+            f"sftp-ingest: there is no database at {tmp_path}/none.db; `sftp-ingest database upgrade` makes an empty one\n",
+        )
     assert not (tmp_path / "none.db").exists()
+
+
+def test_nothing_is_put_into_a_data_folder_that_is_not_there(tmp_path: Path, good: Path) -> None:
+    assert run_command("init", cwd=tmp_path).returncode == 0
+    assert run_command("districts", "add", "springfield", cwd=tmp_path).returncode == 0
+    (tmp_path / "data").rename(tmp_path / "moved")
+    for arguments in (("sync", "springfield", str(good)), ("districts", "add", "shelbyville")):
+        done = run_command(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (2, f"sftp-ingest: data: there is no folder {tmp_path}/data; `sftp-ingest init` makes it\n")
+    assert not (tmp_path / "data").exists()
+    assert [each["id"] for each in json.loads(run_command("districts", "list", "--json", cwd=tmp_path).stdout)] == ["springfield"]
 
 
 def test_a_key_that_expires_and_another_password_are_given_without_a_restart(home: Home, tmp_path: Path) -> None:
