@@ -469,7 +469,8 @@ def _memberships_of(sorting: _Sorting, users: pd.DataFrame, roles: pd.DataFrame 
 def _at_schools(sorting: _Sorting, users: pd.DataFrame, roles: pd.DataFrame | None, name: str, others: set[str]) -> pd.DataFrame:
     """People with their school: the first that is one for students and teachers, a row for each for staff.
 
-    An org that is not known to be something else counts as a school, so that a school whose own row is rejected moves nobody.
+    An org that is not known to be something else counts as a school, so that a school whose own row is rejected moves nobody. Where only changes
+    were sent, what an org is may not be told: one that is no school yet is passed over for one that is, and is the office of staff who are of it.
     """
     ids = array_of(users["user_id"])
     parts = [array_of(users[column]) for column in ("primary_org", "orgs") if column in users.columns]
@@ -481,12 +482,30 @@ def _at_schools(sorting: _Sorting, users: pd.DataFrame, roles: pd.DataFrame | No
         at_roles = array_of(first["org"]).take(place).fill_null("") if len(first) else pa.array([""] * len(ids), pa.string())
         parts = [*(pc.if_else(pc.equal(at_roles, ""), part, "") if name == "staff" else part for part in parts), at_roles]
     orgs = pc.binary_join_element_wise(*parts, ",") if parts else pa.array([""] * len(ids), pa.string())
+    offices = others | _untold(sorting, orgs)
     if name != "staff":
-        return users.assign(school_id=pd.array(_mapped(orgs, lambda text: _home(text, others)), dtype=TEXT))
-    schools = [[("district" if org in others else org) for org in _listed(text)] or [""] for text in orgs.to_pylist()]
+        return users.assign(school_id=pd.array(_mapped(orgs, lambda text: _home(text, offices)), dtype=TEXT))
+    theirs = [offices if stands else others for stands in is_in(ids, _of_the_office(sorting.now))]
+    schools = [[("district" if org in his else org) for org in _listed(text)] or [""] for text, his in zip(orgs.to_pylist(), theirs, strict=True)]
     schools = [list(dict.fromkeys(each)) for each in schools]
     rows = np.repeat(np.arange(len(users)), [len(each) for each in schools])
     return users.iloc[rows].assign(school_id=pd.array([org for each in schools for org in each], dtype=TEXT))
+
+
+def _untold(sorting: _Sorting, orgs: pa.Array) -> set[str]:
+    """The orgs among these lists that changes tell nothing of and that are no school now; none where all orgs were sent."""
+    if "orgs" not in sorting.delta:
+        return set()
+    known = [sorting.standing("schools").to_pylist(), sorting.unread["orgs"]["school_id"].dropna().to_list()]
+    known += [sorting.tables[name]["school_id"].to_list() for name in ("orgs", "schools") if name in sorting.tables]
+    return {org for text in pc.unique(orgs).to_pylist() for org in _listed(text)}.difference(*known)
+
+
+def _of_the_office(now: Roster) -> pa.Array:
+    """The members of staff who are of the district's office now."""
+    held = now.entities["staff"]
+    held = held[held["active"].to_numpy(dtype=bool)]
+    return array_of(held["sis_id"]).filter(pc.match_substring(array_of(held["school_ids"]), '"district"'))
 
 
 def _listed(text: str) -> list[str]:

@@ -546,6 +546,25 @@ def test_a_change_of_role_less_people_is_of_what_they_are() -> None:
     assert plan.counts["students"].updated == 1
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("person", "entity"), [("t2", "teachers"), ("p2", "staff")])
+def test_changed_people_of_the_district_office_are_believed_though_its_own_row_has_not_changed(version: str, person: str, entity: str) -> None:
+    files, now = small(version), first_night(version)
+    told = {"users": [row | {"givenName": "New"} for row in files["users"] if row["sourcedId"] == person]}
+    if version == "1.2":
+        told["roles"] = [row for row in files["roles"] if row["userSourcedId"] == person]
+    plan = plan_of(changes(version, **told), now)
+    assert plan.findings == ()
+    assert record(applied(now, plan), entity, sis_id=person) == record(now, entity, sis_id=person) | {"first_name": "New"}
+
+
+def test_a_changed_person_of_an_org_that_nothing_is_known_of_is_not_of_the_district_office() -> None:
+    now = first_night()
+    plan = plan_of(changes(users=[user("p1", "principal", "0013"), user("p3", "principal", "0013"), user("t1", "teacher", "0013")]), now)
+    assert (codes(plan), sum(each.count for each in plan.findings)) == ({"school_unknown"}, 3)
+    assert content(applied(now, plan)) == content(now)
+
+
 def test_tobedeleted_ends_the_person_and_what_belongs_to_him() -> None:
     now = first_night()
     plan = plan_of(changes(users=[{"sourcedId": "0002", "status": "tobedeleted"}, {"sourcedId": "c1", "status": "tobedeleted"}]), now)
