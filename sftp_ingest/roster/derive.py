@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, subjects, values
 from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, says_nothing
+from sftp_ingest.roster.sorting import LONGEST_TEAM
 
 Numbers = npt.NDArray[np.int64]
 
@@ -41,6 +42,8 @@ def derive(assembled: Assembled, now: Roster, switches: Derivations) -> Assemble
     for name, memberships in (("students", enrolled), ("teachers", teaching)):
         if name in entities:
             entities[name] = _people(name, entities[name], memberships, enrolled, standing, open_schools, now, switches)
+    if "section_teachers" in entities and teaching.kept.any():
+        entities["section_teachers"] = _with_who_makes_room(entities["section_teachers"], teaching, standing)
     if "sections" in entities:
         entities["sections"] = _sections(entities["sections"], enrolled, teaching, standing, now, switches)
     for switched, name in ((switches.course, "courses"), (switches.term, "terms")):
@@ -370,6 +373,34 @@ def _not_shortened(lists: pa.Array, before: pa.Array, in_doubt: Mask, spoken_for
 
 def _texts(cells: pa.Array) -> pd.api.extensions.ExtensionArray:
     return pd.array(cells, dtype=TEXT)
+
+
+# ---------------------------------------------------------------- teams
+
+
+def _with_who_makes_room(links: pd.DataFrame, teaching: _Memberships, standing: Mapping[str, _Standing]) -> pd.DataFrame:
+    """The links, and those that stay because of a rejected row though tonight somebody else has their place: they get the first one that is free.
+
+    So a section has one primary teacher, and it is the one that a row which could be read tells of.
+    """
+    concerned = np.flatnonzero(np.isin(teaching.section, teaching.section[teaching.kept]))
+    sections = standing["sections"].columns["section_id"].take(pa.array(teaching.section[concerned])).to_pylist()
+    teachers = standing["teachers"].columns["sis_id"].take(pa.array(teaching.person[concerned])).to_pylist()
+    places = map(int, teaching.position.take(pa.array(concerned)).to_pylist())
+    taken: dict[str, set[int]] = {}
+    late = []
+    for kept, place, section_id, teacher_id in sorted(zip(teaching.kept[concerned].tolist(), places, sections, teachers, strict=True)):
+        theirs = taken.setdefault(section_id, set())
+        if kept and place in theirs:
+            late.append((section_id, teacher_id))
+        theirs.add(place)
+    rows = []
+    for section_id, teacher_id in late:
+        place = next((each for each in range(1, LONGEST_TEAM + 1) if each not in taken[section_id]), LONGEST_TEAM)
+        taken[section_id].add(place)
+        rows.append((section_id, teacher_id, str(place)))
+    behind = pd.DataFrame({name: pd.array([row[at] for row in rows], dtype=TEXT) for at, name in enumerate(ENTITIES["section_teachers"].columns)})
+    return pd.concat([links, behind], ignore_index=True)
 
 
 # ---------------------------------------------------------------- sections

@@ -221,6 +221,27 @@ def test_composite_keys_that_read_alike_when_joined_are_two_records(tmp_path: Pa
     assert (counts.moved, counts.unchanged, counts.created) == (1, 1, 0)
 
 
+def test_a_teacher_who_stays_only_because_of_a_rejected_row_makes_room_for_tonights() -> None:
+    now = roster_of(small())
+    files = small()
+    files["sections"][0] |= {"Teacher_id": "t2"}
+    files["sections"].insert(1, section("s1", "0011", "t1", "Art"))
+    plan = plan_of(files, now)
+    after = applied(now, plan)
+    team = {row["teacher_id"]: row["position"] for row in after.entities["section_teachers"].to_dict("records") if row["section_id"] == "s1"}
+    assert ({each.code for each in plan.findings}, team) == ({"id_duplicate"}, {"t2": "1", "t1": "2"})
+    assert plan_of(files, after).outcome == "unchanged"
+    files["teachers"] = files["teachers"][1:]
+    files["sections"] = [row | {"Teacher_id": "t2"} for row in files["sections"]]
+    assert removed_teachers(plan_of(files, after)) == {("s1", "t1"), ("s3", "t1")}, "who leaves makes no room, but goes"
+
+
+def removed_teachers(plan: Plan) -> set[tuple[str, str]]:
+    assert plan.flowing is not None
+    links = plan.flowing.changes["section_teachers"]
+    return {(row["section_id"], row["teacher_id"]) for row in links.to_dict("records") if row["operation"] == "deactivated"}
+
+
 def test_a_file_that_was_not_sent_says_nothing_of_its_people(tmp_path: Path) -> None:
     files = small()
     files["staff"] = [{"School_id": "0011", "Staff_id": "p1", "Staff_email": "p@example.org", "First_name": "P", "Last_name": "Q"}]

@@ -488,6 +488,13 @@ def test_what_stands_in_a_rejected_row_of_another_file_keeps_its_last_good_value
     assert plan.findings
 
 
+def test_a_class_has_one_primary_teacher_though_a_row_of_it_names_nobody() -> None:
+    now, files = first_night(), small()
+    files["enrollments"] = [membership("s1", "t2", "teacher"), *files["enrollments"][1:], membership("s1", "", "teacher")]
+    team = {each: record(applied(now, plan_of(files, now)), "section_teachers", section_id="s1", teacher_id=each)["position"] for each in ("t1", "t2")}
+    assert team == {"t1": "2", "t2": "1"}
+
+
 def test_a_rejected_teacher_takes_nobody_elses_place() -> None:
     files = small()
     now = roster_of(files)
