@@ -145,7 +145,9 @@ def _put_back(side: _Live, change: Change, key: Key, later: Set[tuple[str, Key]]
         return _Step(key, "reactivated" if change.operation == "deactivated" else "deactivated", held, row), False
     if row == held:
         return None, False
-    return _Step(key, "moved" if entity.school in entity.values and row[entity.school] != held[entity.school] else "updated", held, row), False
+    elsewhere = entity.school in entity.values and row[entity.school] != held[entity.school]
+    moved = elsewhere and entity.name != "enrollments"  # those move from section to section, and are of the school of theirs
+    return _Step(key, "moved" if moved else "updated", held, row), False
 
 
 def _moved_back(side: _Live, change: Change, key: Key, origin: Key, later: Set[tuple[str, Key]]) -> tuple[_Step | None, bool]:

@@ -156,6 +156,19 @@ def test_a_move_between_sections_is_moved_back_with_the_schools_of_all_three(eng
     assert {key: row for key, row in now["enrollments"].items() if row["active"]} == {key: row for key, row in after["enrollments"].items() if row["active"]}
 
 
+def test_enrollments_of_a_section_that_went_to_another_school_go_back_with_it(engine: Engine) -> None:
+    add(engine, "acme")
+    ground(engine, schools="AB", sections="a", students="1")
+    done(engine, change_set(enrollments=[enrolled("a", "1", school_id="A")]))
+    before = whole(engine)
+    night = done(engine, change_set(enrollments=[enrolled("a", "1", "updated", school_id="B", was_school_id="A")]))
+    after = whole(engine)
+    undone = reverted(engine, night)
+    assert (undone.outcome, undone.counts["enrollments"].updated, whole(engine)) == ("successful", 1, before)
+    reverted(engine, undone.id)
+    assert whole(engine) == after
+
+
 def test_attendance_is_put_back_too_and_what_was_forgotten_is_not_missed(engine: Engine) -> None:
     add(engine, "acme")
     rows = [{"operation": "created", "attendance_id": each, "date": f"2026-0{each}-01", "status": "absent"} for each in "18"]
