@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
 from sftp_ingest.roster import delta
-from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, places_of
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of, places_of
 from sftp_ingest.roster.contract import Contract
 from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of, with_schools_kept
 from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, as_sent, sort
@@ -57,6 +57,8 @@ def assemble(verdict: Verdict, contract: Contract, now: Roster) -> Assembled:
     entities["section_teachers"] = _section_teachers(tables["section_teachers"], seen.get("section_teachers"), changes, now)
     entities["contacts"] = _contacts(verdict, changes, now)
     entities = delta.laid_over(entities, changes, now, seen)
+    if "section_teachers" in changes.entities:
+        entities["section_teachers"] = _closed_up(entities["section_teachers"], now)
     entities["students"] = _with_demographics(entities["students"], verdict, changes, now)
     entities["staff"] = with_schools_kept(entities, seen, now)
     # what came in files that only Clever's format has is not spoken of
@@ -196,6 +198,21 @@ def _teams(frame: pd.DataFrame, changes: delta.Changes, now: Roster) -> dict[str
             first = next((each for each, place in team.items() if place == 1), teacher)
             team[first], team[teacher] = team[teacher], 1
     return teams
+
+
+def _closed_up(links: pd.DataFrame, now: Roster) -> pd.DataFrame:
+    """The links, in which those behind a teacher whom changes end come one place forward, so that a section with teachers has a primary one."""
+    held = _active(now, "section_teachers")
+    theirs, ours = (key_of([array_of(frame["section_id"]), array_of(frame["teacher_id"])]) for frame in (held, links))
+    ended = array_of(held["section_id"]).filter(pa.array(~is_in(theirs, ours)))
+    shorter = is_in(array_of(links["section_id"]), ended)
+    if not shorter.any():
+        return links
+    behind = links[shorter].assign(place=links.loc[shorter, "position"].astype("int64"))
+    behind = behind.sort_values(["section_id", "place", "teacher_id"])
+    place = behind.groupby("section_id", sort=False).cumcount().to_numpy() + 1
+    closed = behind.drop(columns="place").assign(position=pd.array(place.astype(str), dtype=TEXT))
+    return pd.concat([links[~shorter], closed], ignore_index=True)
 
 
 def _contacts(verdict: Verdict, changes: delta.Changes, now: Roster) -> pd.DataFrame:

@@ -632,6 +632,19 @@ def test_a_new_primary_teacher_takes_the_first_place() -> None:
     assert [record(after, "section_teachers", section_id="s1", teacher_id=each)["position"] for each in ("t2", "t1")] == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    "told",
+    [{"users": [{"sourcedId": "t1", "status": "tobedeleted"}]}, {"enrollments": [membership("s3", "t1", "teacher", status="tobedeleted")]}],
+    ids=["the person", "the membership"],
+)
+def test_the_next_teacher_takes_the_place_of_a_primary_one_who_ends(told: Files) -> None:
+    now = first_night()
+    after = applied(now, plan_of(changes(**told), now))
+    assert record(after, "section_teachers", section_id="s3", teacher_id="t2")["position"] == "1"
+    assert not record(after, "section_teachers", section_id="s3", teacher_id="t1")["active"]
+    assert record(after, "sections", section_id="s3")["name"] == "Art - Last t2 - 1"
+
+
 def test_demographics_that_are_to_be_deleted_leave_blanks_and_the_student() -> None:
     now = first_night()
     plan = plan_of(changes(demographics=[{"sourcedId": "0002", "status": "tobedeleted", "birthDate": "", "sex": "", "white": ""}]), now)
