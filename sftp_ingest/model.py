@@ -251,6 +251,9 @@ ENTITIES: Mapping[str, Entity] = {
 `sis_…` columns hold what was sent where another column holds what was derived from it (contract 1.8).
 """
 
+LONGEST_TEAM = 10
+"""A section has as many teachers as Clever's sections.csv has columns for them."""
+
 LEFT_BY_MOVING = ("section_id", *ENTITIES["enrollments"].values)
 """What the move of an enrollment tells of the place that it leaves, each under a name that begins with `from_`."""
 

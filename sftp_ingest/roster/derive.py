@@ -16,10 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
+from sftp_ingest.model import ENTITIES, LONGEST_TEAM, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, subjects, values
 from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, says_nothing
-from sftp_ingest.roster.sorting import LONGEST_TEAM
 
 Numbers = npt.NDArray[np.int64]
 

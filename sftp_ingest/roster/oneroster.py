@@ -13,12 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
+from sftp_ingest.model import ENTITIES, LONGEST_TEAM, Assembled, Frames, Roster, Verdict
 from sftp_ingest.roster import delta
 from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, is_in, key_of, places_of
 from sftp_ingest.roster.contract import Contract
+from sftp_ingest.roster.desk import as_sent
 from sftp_ingest.roster.records import COURSE_COLUMNS, TERM_COLUMNS, first_of, records_of, rows_of, sections_of, shaped, staff_of, with_schools_kept
-from sftp_ingest.roster.sorting import LONGEST_TEAM, PRIMARY, as_sent, sort
+from sftp_ingest.roster.sorting import PRIMARY, sort
 
 NAME = "oneroster"
 
