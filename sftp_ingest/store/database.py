@@ -44,6 +44,7 @@ _FAULTS = (
     ("SQLITE_BUSY", "the database is locked by another process", True),
     ("SQLITE_LOCKED", "the database is locked by another process", True),
     ("SQLITE_FULL", "the disk of the database is full", True),
+    ("SQLITE_IOERR_SHMSIZE", "the disk of the database is full", True),
     ("SQLITE_IOERR", "the disk of the database does not answer", True),
     ("SQLITE_CANTOPEN", "the database file cannot be opened", False),
     ("SQLITE_READONLY", "the database may be read but not written", False),

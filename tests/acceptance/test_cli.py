@@ -9,6 +9,8 @@ import re
 import shlex
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -92,6 +94,12 @@ def test_a_database_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> N
             f"sftp-ingest: there is no database at {tmp_path}/none.db; `sftp-ingest database upgrade` makes an empty one\n",
         )
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_full_disk_is_called_full_also_by_who_only_reads(home: Home) -> None:
+    command = ["prlimit", "--fsize=4096", sys.executable, "-m", "sftp_ingest", "runs", "list"]  # too small for what SQLite's readers share
+    done = subprocess.run(command, cwd=home.folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "sftp-ingest: the disk of the database is full (SQLITE_IOERR_SHMSIZE)\n")
 
 
 def test_nothing_is_put_into_a_data_folder_that_is_not_there(tmp_path: Path, good: Path) -> None:
