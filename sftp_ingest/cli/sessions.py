@@ -39,6 +39,6 @@ def sessions(
         rows.add_row(
             f"{opened[:16]}Z", account, peer, client.removeprefix("SSH-2.0-").partition(" ")[0][:24], str(len(each["files"])), str(size), each.get("ending", "")
         )
-    shared.out.print(rows)
+    shared.show(rows, "nobody came")
     shared.out.print("not let in: " + (", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())) or "nobody"), highlight=False)
     return None

@@ -160,7 +160,7 @@ class Session(asyncssh.SSHServer):
             for folder in (self.home, self.home / REPORTS, self.home / PREVIEW):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as fault:
-            log.error("home_unavailable", district=district, fault=fault.strerror)
+            log.error("home_unavailable", district=district, folder=str(fault.filename or self.home), fault=fault.strerror)
             raise asyncssh.ServiceNotAvailable("Try again later") from fault
         self.district, self.account = district, account.name
         self.room = self.hall.rooms.setdefault(self._row, Room(self.hall.config.server, district, self.home, self.hall.porter.tally, self._row))

@@ -606,6 +606,7 @@ def test_what_there_is_nothing_of_is_told_in_a_sentence(tmp_path: Path) -> None:
         "districts": "there is no district yet; `sftp-ingest districts add ID` makes one\n", "runs": "there is no run yet\n", "holds": "nothing waits\n"
     }  # fmt: skip
     assert run_command("districts", "list", "--json", cwd=tmp_path).stdout == "[]\n"
+    assert run_command("sessions", cwd=tmp_path).stdout == "nobody came\nnot let in: nobody\n"
 
 
 def test_a_district_is_exported_and_synced_again_without_a_change(home: Home, good: Path, tmp_path: Path) -> None:
@@ -627,6 +628,18 @@ def test_a_signal_stops_the_daemon_cleanly(home: Home, by: signal.Signals) -> No
     home.serve()
     assert home.stop(by) == 0
     assert home.log.splitlines()[-1].find('"stopped"') > 0
+
+
+def test_the_log_names_the_folder_where_a_district_has_no_home(home: Home, good: Path) -> None:
+    home.add("homeless")
+    home.serve()
+    homes = home.folder / "data" / "homes"
+    homes.rename(home.folder / "moved")
+    with pytest.raises(asyncssh.Error):
+        home.push(good, "homeless")
+    (home.folder / "moved").rename(homes)
+    assert [(each["district"], each["folder"]) for each in home.events("home_unavailable")] == [("homeless", str(homes / "homeless"))]
+    assert home.stop() == 0
 
 
 def test_a_hangup_ends_no_daemon_and_the_log_says_what_reads_the_configuration_anew(home: Home) -> None:
