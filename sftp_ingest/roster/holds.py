@@ -191,6 +191,7 @@ def _wait_with(change_set: ChangeSet, waiting: dict[str, Mask], left: Mapping[st
                 _wait_as_needed(change_set, waiting, parent, array_of(change_set.before[name].loc[waiting[name], column]))
     if waiting.get("sections", _NOTHING).any():
         _wait_with_who_names_it(change_set, waiting)
+        _wait_where_the_section_is(change_set, waiting)
 
 
 def _wait_for_new(change_set: ChangeSet, waiting: dict[str, Mask], name: str, column: str, parent: str) -> None:
@@ -211,6 +212,14 @@ def _wait_with_who_names_it(change_set: ChangeSet, waiting: dict[str, Mask]) -> 
             waits, flows = (named.filter(pa.array(stays & mask)) for mask in (waiting["sections"], ~waiting["sections"]))
             ids = array_of(change_set.changes[parent][ENTITIES[parent].key[0]])
             waiting[parent] |= _operation(change_set, parent, "created", "reactivated") & is_in(ids, waits) & ~is_in(ids, flows)
+
+
+def _wait_where_the_section_is(change_set: ChangeSet, waiting: dict[str, Mask]) -> None:
+    """An enrollment is of the school of its section: it waits with one that waits to go to another."""
+    if "enrollments" in waiting:
+        going = change_set.changes["sections"].loc[waiting["sections"] & _operation(change_set, "sections", "moved"), "section_id"]
+        theirs = is_in(array_of(change_set.changes["enrollments"]["section_id"]), array_of(going))
+        waiting["enrollments"] |= theirs & _operation(change_set, "enrollments", "updated")
 
 
 def _wait_for_place(change_set: ChangeSet, waiting: Mask) -> None:

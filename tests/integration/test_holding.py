@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sftp_ingest.model import ENTITIES, Limits
 from sftp_ingest.store import ledger
 from tests.integration.house import NIGHT, NOW, House
-from tests.unit.districts import Files, enrollment, section, small, student, without
+from tests.unit.districts import Files, busy, enrollment, section, small, student, without
 
 
 def tonight() -> Files:
@@ -90,3 +90,23 @@ def test_a_night_of_few_new_lines_that_holds_a_part_is_read_as_a_whole_and_comes
     assert house.roster() == house.roster("twin")
     one, other = (ledger.holds(engine, district, "open")[0].hold for district in ("acme", "twin"))
     assert one == other
+
+
+def test_enrollments_are_of_the_school_of_their_section_while_it_waits_to_go_to_another(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme", "twin")
+    strict = house.having(limits=Limits(records=3, updated_share=0.5))
+    before, files = busy(12), busy(12)
+    for row in files["sections"] + files["enrollments"]:
+        row["School_id"] = "0012"
+    for district in ("acme", "twin"):
+        house.night(before, district=district)
+    roster = house.roster()
+    assert strict.night(files, NOW + NIGHT)[2] == "on_hold"
+    assert house.roster()["enrollments"] == roster["enrollments"]
+    (hold,) = ledger.holds(engine, "acme", "open")
+    assert hold.hold.scope["enrollments"] == len(files["enrollments"])
+    assert strict.night(files, NOW + 2 * NIGHT)[2] == "on_hold"
+    released = ledger.release(engine, ledger.holds(engine, "acme", "open")[0].id, "the registrar", NOW + 3 * NIGHT)
+    assert strict.run(released) == "successful"
+    assert house.night(files, NOW + NIGHT, "twin")[2] == "successful"
+    assert house.roster() == house.roster("twin")
