@@ -165,8 +165,9 @@ class Home:
         return self.folder / "data" / "homes" / district
 
     def sealed(self, district: str) -> list[Path]:
-        """The folders of the district's sealed deliveries."""
-        return sorted(path.parent for path in (self.folder / "data" / "deliveries" / district).glob("[!.]*/delivery.json"))
+        """The folders of the district's sealed deliveries, oldest first; the names of two of one second do not tell which that is."""
+        records = (self.folder / "data" / "deliveries" / district).glob("[!.]*/delivery.json")
+        return [path.parent for path in sorted(records, key=lambda path: str(json.loads(path.read_bytes())["received_at"]))]
 
     # ------------------------------------------------------------ the daemon
 
