@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -256,7 +256,7 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
             raise ConfigError(f"{key} must be a {'whole ' if kind is int else ''}number")
-        if not math.isfinite(value):  # nothing is ever longer ago than nan, and TOML knows inf as well
+        if not abs(value) <= sys.float_info.max:  # nothing is ever longer ago than nan; TOML knows inf, and whole numbers of any length, as well
             raise ConfigError(f"{key} must be a number that is finite")
         least = 1 if key.endswith(AT_LEAST_ONE) else 0
         if value < least:

@@ -191,6 +191,7 @@ def test_config_check_tells_all_that_serve_would_refuse_one_line_each(tmp_path: 
         ('[districts.x]\nnetworks = ["10.0.0.0/33"]', "districts.x.networks"),
         ("[defaults]\nstrict = 1", "defaults.strict"),
         ("[defaults]\nsettle_seconds = nan", "defaults.settle_seconds must be a number that is finite"),
+        (f"[defaults]\nsettle_seconds = 1{400 * '0'}", "defaults.settle_seconds must be a number that is finite"),
         ("[server]\nban_seconds = inf", "server.ban_seconds must be a number that is finite"),
         ("[defaults]\nkeep_nights = 0", "defaults.keep_nights must not be below 1"),
         ("[server]\nacceptors = 0", "server.acceptors must not be below 1"),
