@@ -27,7 +27,7 @@ from sftp_ingest.findings import refuses
 from sftp_ingest.intake import inbox, kept, trees
 from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
-from sftp_ingest.roster import files, lines
+from sftp_ingest.roster import decoding, files
 from sftp_ingest.runner import district_lock
 from sftp_ingest.store import database, ledger, register, tables
 from sftp_ingest.store import erasure as stored
@@ -174,7 +174,7 @@ def _tells(delivery: Delivery, marks: Marks) -> bool:
             return True
         for each in listed.files:
             data = files.content(delivery.folder, each)
-            if data is None or _has_cell(lines.decode(data).data, marks.id):
+            if data is None or _has_cell(decoding.decode(data).data, marks.id):
                 return True
     except (DeliveryError, OSError):
         return True
@@ -198,7 +198,7 @@ def _in_home(config: Config, district_id: str, marks: Marks) -> int:
             path = folder / each.name
             if not path.exists():  # taken away by the district since
                 continue
-            found += _zip_tells(path, marks) if each.name.lower().endswith(".zip") else _has_cell(lines.decode(path.read_bytes()).data, marks.id)
+            found += _zip_tells(path, marks) if each.name.lower().endswith(".zip") else _has_cell(decoding.decode(path.read_bytes()).data, marks.id)
     return found
 
 
@@ -269,7 +269,7 @@ def _zip_tells(path: Path, marks: Marks) -> bool:
 
 def _csv_tells(name: str, data: bytes, marks: Marks) -> bool:
     """Whether a file of details tells of him: by his id, by an id of his attendance, by his last name in the name of a section."""
-    text = lines.decode(data).data
+    text = decoding.decode(data).data
     if _has_cell(text, marks.id):
         return True
     if name.startswith("attendance-") and marks.attendance:

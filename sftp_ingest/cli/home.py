@@ -72,14 +72,14 @@ def config_check(config_path: ConfigOption = None, as_json: JsonOption = False) 
     settings = config.load(config.locate(config_path))
     for where, each in (("defaults", settings.defaults), *((f"districts.{name}", each) for name, each in settings.districts.items())):
         _check_rules(where, each)
+    missing = [str(each) for each in settings.host_keys if not each.exists()]
     found: dict[str, str | list[str]] = {
         "config": str(settings.file),
         "data": str(settings.data),
         "database": database.check_url(settings.database_url).render_as_string(hide_password=True),
         "listen": f"{settings.server.host}:{settings.server.port}",
-        "host_key": [str(each) for each in settings.host_keys if each.exists()],
+        "host_key": [key for each in settings.host_keys if (key := str(each)) not in missing],
     }
-    missing = [str(each) for each in settings.host_keys if not each.exists()]
     if missing:
         found["missing_key"] = missing
     if settings.districts:

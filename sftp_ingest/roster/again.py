@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sftp_ingest.roster.lines import LONGEST_RECORD, Text
+from sftp_ingest.roster.decoding import Text
+from sftp_ingest.roster.lines import LONGEST_RECORD
 
 LONGEST_CELL = 32_767
 """So many letters of a record too long to be looked at are given back: what a cell of a spreadsheet holds."""

@@ -72,6 +72,11 @@ class Desk:
         ids = list(ids)
         self.records.extend(zip([entity] * len(ids), ids, others if others is not None else [""] * len(ids), strict=True))
 
+    def named(self, users: pd.DataFrame) -> pa.Array:
+        """The ids that users.csv has, be it in a row that could not be read or in one that has ended."""
+        ended = [array_of(self.ended["users"]["user_id"])] if "users" in self.ended else []
+        return pa.concat_arrays([array_of(users["user_id"]), array_of(self.unread["users"]["user_id"]).drop_null(), *ended])
+
     def standing(self, entity: str) -> pa.Array:
         """The ids that stand now; of contacts the guardians' own."""
         held = self.now.entities[entity]

@@ -11,6 +11,7 @@ from sftp_ingest.findings import CATALOGUE, Finding
 from sftp_ingest.model import Delivery, Rejections
 from sftp_ingest.roster import again, lines, loader
 from sftp_ingest.roster.contract import Contract, Table
+from sftp_ingest.roster.decoding import Text
 
 MOST_ROWS = 100_000
 """So many rejected rows of a file are given back, the first; who has more of them looks at the cause and not at the rows."""
@@ -30,7 +31,7 @@ def tables(delivery: Delivery, contract: Contract, rejections: Mapping[str, Reje
     return {table.file: _table(table, text, rejections[table.file], findings) for table, text in loader.texts(delivery, contract, rejections)}
 
 
-def _table(table: Table, text: lines.Text, rejected: Rejections, findings: Sequence[Finding]) -> pa.Table:
+def _table(table: Table, text: Text, rejected: Rejections, findings: Sequence[Finding]) -> pa.Table:
     header = lines.header(text).cells
     dropped = [place for place, name in enumerate(header) if _is_dropped(table, table.column_of(name))]
     at, causes = rejected.lines[:MOST_ROWS], rejected.causes[:MOST_ROWS]

@@ -77,11 +77,9 @@ def _agents(people: pd.DataFrame) -> tuple[pa.Array, pa.Array]:
 
 def _tell_unknown_agents(desk: Desk, users: pd.DataFrame, students: pd.DataFrame, agents: pa.Array) -> None:
     """Warn of guardians that no row of users.csv is of, be it one that could not be read or one that has ended."""
-    unread = desk.unread["users"]["user_id"]
-    if unread.isna().any() or not len(agents):
+    if desk.unread["users"]["user_id"].isna().any() or not len(agents):
         return
-    known = [array_of(users["user_id"]), array_of(unread), *([array_of(desk.ended["users"]["user_id"])] if "users" in desk.ended else [])]
-    missing = agents.filter(pa.array(~is_in(agents, pa.concat_arrays(known))))
+    missing = agents.filter(pa.array(~is_in(agents, desk.named(users))))
     if not len(missing):
         return
     gone = set(missing.to_pylist())

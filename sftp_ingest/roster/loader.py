@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import astray, drift, files, headers, lines
+from sftp_ingest.roster import astray, decoding, drift, files, headers, lines
 from sftp_ingest.roster.arrow import TEXT, array_of, is_in, side_by_side
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
@@ -125,7 +125,7 @@ def lines_of(table: Table, blocks: Iterator[bytes], ids: pa.Array) -> list[bytes
     begun = files.whole_lines(blocks, _PART)
     first = next(begun, b"")
     header = first[: first.find(b"\n") + 1]
-    names = _header(_File(table.file, table, strict=False), lines.header(lines.decode(header)), (), None) or []
+    names = _header(_File(table.file, table, strict=False), lines.header(decoding.decode(header)), (), None) or []
     if table.key[0] not in names:
         return None
     key = names.index(table.key[0])
@@ -147,7 +147,7 @@ def _column_of(part: bytes, width: int, place: int) -> pa.ChunkedArray | None:
     try:
         read = pacsv.read_csv(
             pa.BufferReader(part),
-            read_options=pacsv.ReadOptions(column_names=columns, block_size=lines.BLOCK),
+            read_options=pacsv.ReadOptions(column_names=columns, block_size=decoding.BLOCK),
             parse_options=pacsv.ParseOptions(ignore_empty_lines=False),
             convert_options=pacsv.ConvertOptions(include_columns=[columns[place]], column_types={columns[place]: pa.string()}, strings_can_be_null=False),
         )
@@ -169,14 +169,14 @@ def _together(read: Sequence[_File]) -> Frames:
     )
 
 
-def texts(delivery: Delivery, contract: Contract, wanted: Collection[str]) -> Iterator[tuple[Table, lines.Text]]:
+def texts(delivery: Delivery, contract: Contract, wanted: Collection[str]) -> Iterator[tuple[Table, decoding.Text]]:
     """Again the text of the files, named as the contract spells them, one by one. Raises DeliveryError as `load` does."""
     _, chosen = _choose(delivery, contract, strict=False)
     for table in contract.tables.values():
         if table.file in wanted and table.name in chosen:
             data = files.content(delivery.folder, chosen[table.name])
             if data is not None:
-                yield table, lines.decode(data)
+                yield table, decoding.decode(data)
 
 
 def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[Finding], dict[str, DeliveredFile]]:
@@ -206,7 +206,7 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
 
 def _pairs(data: bytes) -> pd.DataFrame:
     """The first two cells of every line, the header among them, as `name` and `value`; of bytes that are no text, none."""
-    text = lines.decode(data[:LONGEST_PAIRS])
+    text = decoding.decode(data[:LONGEST_PAIRS])
     rows = [line.replace('"', "").split(",") for line in text.data.decode("utf-8", errors="replace").split("\n") if line.strip()]
     cells = [[cell.strip() for cell in (*row, "")[:2]] for row in rows]
     return pd.DataFrame({name: pd.array([row[at] for row in cells], dtype=TEXT) for at, name in enumerate(("name", "value"))})
@@ -229,7 +229,7 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     # what a file system leaves of a file that was being written when the power went; UTF-16 has NUL bytes at its beginning too
     if data.endswith(b"\0") and b"\0" not in data[: len(data.rstrip(b"\0"))][:4096]:
         return file.find("file_cut", hint="the file ends in NUL bytes")
-    text = lines.decode(data)
+    text = decoding.decode(data)
     del data
     header = lines.header(text)
     first_rows = headers.first_rows(text.data, header)

@@ -335,12 +335,11 @@ def _tell_unknown_people(desk: Desk, users: pd.DataFrame, roles: pd.DataFrame) -
 
     Where users.csv tells only changes, a changed role needs its person's row, and one of a whole roles.csv a person who is known.
     """
-    ids, unread = array_of(users["user_id"]), desk.unread["users"]["user_id"]
-    known = [ids, array_of(unread).drop_null(), *([array_of(desk.ended["users"]["user_id"])] if "users" in desk.ended else [])]
+    known = [desk.named(users)]
     changed = "users" in desk.delta and "roles" in desk.delta
     if "users" in desk.delta:
         known += [] if changed else [desk.standing(name) for name in PEOPLE]
-    elif unread.isna().any():
+    elif desk.unread["users"]["user_id"].isna().any():
         return
     people = array_of(roles["user_id"])
     unknown = ~is_in(people, pa.concat_arrays(known))
@@ -349,7 +348,7 @@ def _tell_unknown_people(desk: Desk, users: pd.DataFrame, roles: pd.DataFrame) -
     if changed:
         desk.find("delta_unplaced", "roles", "sourcedId", unknown, roles)
         return
-    found = desk.find("user_unknown", "roles", "userSourcedId", unknown, roles, distinct_ids(people, unknown, ids))
+    found = desk.find("user_unknown", "roles", "userSourcedId", unknown, roles, distinct_ids(people, unknown, array_of(users["user_id"])))
     desk.leave_out(roles[unknown], found)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sftp_ingest.model import ENTITIES, Delivery
 from sftp_ingest.roster import again, lines, loader
 from sftp_ingest.roster.contract import Contract, Table, in_home
+from sftp_ingest.roster.decoding import Text
 
 LONGEST_WALK = 20
 """So many lines a quoted cell with an id may begin above the line that the id stands in."""
@@ -42,7 +43,7 @@ def places(listed: Delivery, rules: Contract, kinds: Collection[str], identifier
     return found
 
 
-def _lines(table: Table, rules: Contract, text: lines.Text, kinds: Collection[str], identifier: str, mentioned: bool) -> Iterator[int]:
+def _lines(table: Table, rules: Contract, text: Text, kinds: Collection[str], identifier: str, mentioned: bool) -> Iterator[int]:
     """The numbers of the lines, in order."""
     if not text.data.strip():
         return
@@ -66,7 +67,7 @@ def _lines(table: Table, rules: Contract, text: lines.Text, kinds: Collection[st
     yield from sorted(found)
 
 
-def _began_above(text: lines.Text, line: int, columns: Collection[int], width: int, identifier: str) -> int | None:
+def _began_above(text: Text, line: int, columns: Collection[int], width: int, identifier: str) -> int | None:
     """The line above at which a record over several lines begins that has the id in this one."""
     for record in again.records(text, range(line - 1, max(line - LONGEST_WALK, 1), -1), width):
         reaches = record.line + sum(cell.count("\n") for cell in record.cells) >= line

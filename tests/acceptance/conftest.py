@@ -202,7 +202,7 @@ class Home:
         try:
             code = self._daemon.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._daemon.send_signal(signal.SIGABRT)
+            self.send(signal.SIGABRT)
             self._daemon.wait(PATIENCE_SECONDS)
             raise AssertionError(f"the daemon does not stop; its log, and where its threads are:\n{self.log}") from None
         self._daemon = None

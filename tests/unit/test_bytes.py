@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from sftp_ingest.findings import Finding
 from sftp_ingest.model import Frames
 from sftp_ingest.planning import Plan, empty_roster
-from sftp_ingest.roster import contract, files, lines, loader
+from sftp_ingest.roster import contract, decoding, files, lines, loader
 from tests.unit.districts import applied, content, csv_of, delivery_of, planned, small, student, written, zipped
 
 HEADER = b"School_id,Student_id,Last_name,First_name,Grade\n"
@@ -141,7 +141,7 @@ def test_of_a_single_row_nobody_knows_whether_a_spreadsheet_made_it_wider(tmp_pa
 
 
 def test_rows_that_a_spreadsheet_made_wider_are_read_in_whatever_block_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "BLOCK", 30)
+    monkeypatch.setattr(decoding, "BLOCK", 30)
     data = HEADER + (ROWS + b'0011,0003,"T "T" T",Cal,7\n' + ROWS).replace(b"\n", b",,\n") + b"0011,0004,Four, Jr.,Dan,,,\n" + b"0011,0005,Five,Eve,7\n"
     rows, found = read(tmp_path, data)
     assert [row[1] for row in rows] == ["0001", "0002", "0003", "0001", "0002", "0005"]
@@ -216,12 +216,12 @@ def test_what_a_csv_writer_writes_is_read_back_whatever_the_size_of_a_block(cell
     """Rows as RFC 4180 has them: the block's size, at which reading stops and goes on, changes nothing."""
     assume(not any(holds_a_row(cell) for row in cells for cell in row))
     data = "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in ["x", *row]) + "\n" for row in cells).encode()
-    whole, usual = lines.records(lines.Text(data), 0, 2, "wabc", "wabc", key="a"), lines.BLOCK
-    lines.BLOCK = block
+    whole, usual = lines.records(decoding.Text(data), 0, 2, "wabc", "wabc", key="a"), decoding.BLOCK
+    decoding.BLOCK = block
     try:
-        pieces = lines.records(lines.Text(data), 0, 2, "wabc", "wabc", key="a")
+        pieces = lines.records(decoding.Text(data), 0, 2, "wabc", "wabc", key="a")
     finally:
-        lines.BLOCK = usual
+        decoding.BLOCK = usual
     assert by_line(pieces) == by_line(whole)
     assert [list(row.values())[1:] for _, row in by_line(whole)] == cells
     assert len(whole.faulty) == len(pieces.faulty) == 0
@@ -231,12 +231,12 @@ def test_what_a_csv_writer_writes_is_read_back_whatever_the_size_of_a_block(cell
 @given(st.lists(st.lists(LETTERS | st.just("\0"), max_size=12).map("".join), max_size=20), st.integers(20, 200))
 def test_any_lines_are_read_alike_whatever_the_size_of_a_block(texts: list[str], block: int) -> None:
     data = "\n".join(texts).encode()
-    whole, usual = lines.records(lines.Text(data), 0, 2, "abc", "abc", key="b"), lines.BLOCK
-    lines.BLOCK = block
+    whole, usual = lines.records(decoding.Text(data), 0, 2, "abc", "abc", key="b"), decoding.BLOCK
+    decoding.BLOCK = block
     try:
-        pieces = lines.records(lines.Text(data), 0, 2, "abc", "abc", key="b")
+        pieces = lines.records(decoding.Text(data), 0, 2, "abc", "abc", key="b")
     finally:
-        lines.BLOCK = usual
+        decoding.BLOCK = usual
     assert by_line(pieces) == by_line(whole)
     for name in ("faulty", "faults", "unescaped", "smart", "blank", "trailing"):
         assert getattr(pieces, name).tolist() == getattr(whole, name).tolist(), name
