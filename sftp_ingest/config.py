@@ -150,9 +150,14 @@ class Config:
         """The server's private host keys."""
         return tuple(self.file.parent / each for each in self.server.host_key)
 
+    @property
+    def rosters(self) -> Path:
+        """Copies of rosters from run to run; and, without a name, what a run has no room for in memory."""
+        return self.data / "rosters"
+
     def copy_of(self, district: str) -> Path:
         """The copy of the district's roster as its last run left it."""
-        return self.data / "rosters" / f"{district}.arrow"
+        return self.rosters / f"{district}.arrow"
 
     def settings(self, district: str) -> Settings:
         """The district's own settings, or the defaults."""

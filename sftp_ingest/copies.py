@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sftp_ingest import memory
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
-from sftp_ingest.roster import afterwards, layers
-from sftp_ingest.roster.arrow import in_one_piece, side_by_side
+from sftp_ingest.roster import afterwards, layers, shelf
+from sftp_ingest.roster.arrow import in_one_piece
 from sftp_ingest.roster.layers import Layers
 from sftp_ingest.store import rosters
 
@@ -118,8 +119,7 @@ def remove(path: Path) -> int:
 
 
 def _encoded(table: pa.Table) -> pa.Table:
-    cells = side_by_side(lambda name: _shorter(in_one_piece(table[name])), table.column_names, len(table))
-    return pa.table(dict(zip(table.column_names, cells, strict=True)))
+    return pa.table(shelf.columns(lambda name: _shorter(in_one_piece(table[name])), table.column_names, len(table)))
 
 
 def _shorter(cells: pa.Array) -> pa.Array:
@@ -159,7 +159,7 @@ def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table], Callable[[
     Raises OSError, ArrowInvalid, ValueError or KeyError where it is no such file, or an old one.
     """
     with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = memory.mapped(file)
     read: list[pa.Table] = []
     names = [""]
     told: dict[str, str] = {}

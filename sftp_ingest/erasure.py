@@ -28,6 +28,7 @@ from sftp_ingest.intake import inbox, kept, trees
 from sftp_ingest.intake.session import sessions_lock
 from sftp_ingest.model import Delivery, Role
 from sftp_ingest.roster import decoding, files
+from sftp_ingest.roster.shelf import Data
 from sftp_ingest.runner import district_lock
 from sftp_ingest.store import database, ledger, register, tables
 from sftp_ingest.store import erasure as stored
@@ -181,7 +182,7 @@ def _tells(delivery: Delivery, marks: Marks) -> bool:
     return False
 
 
-def _has_cell(text: bytes, cell: str) -> bool:
+def _has_cell(text: Data, cell: str) -> bool:
     """Whether the cell stands in a CSV text by itself, quoted or not."""
     border = rb"""[,;|\t\r\n"' ]"""
     wanted = re.escape(cell.replace('"', '""').encode())
@@ -273,9 +274,9 @@ def _csv_tells(name: str, data: bytes, marks: Marks) -> bool:
     if _has_cell(text, marks.id):
         return True
     if name.startswith("attendance-") and marks.attendance:
-        rows = csv.reader(io.StringIO(text.decode("utf-8", errors="replace"), newline=""))
+        rows = csv.reader(io.StringIO(text[:].decode("utf-8", errors="replace"), newline=""))
         return any(cell.removeprefix("'") in marks.attendance for row in rows for cell in row)
-    return "sections-" in name and marks.in_name(text.decode("utf-8", errors="replace"))
+    return "sections-" in name and marks.in_name(text[:].decode("utf-8", errors="replace"))
 
 
 # ---------------------------------------------------------------- alone, and to the last byte

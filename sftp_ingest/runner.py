@@ -68,10 +68,12 @@ def execute(config: Config, engine: Engine, run: SyncRun, progress: Callable[[st
 
     The one place where any fault of a run is caught: a fault of ours must not stop the nights of other districts.
     """
-    from sftp_ingest import memory, revert, sync  # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
+    # not above: the daemon imports this module, and only its runs need pandas' 100 MB and two seconds
+    from sftp_ingest import memory, revert, sync
+    from sftp_ingest.roster import shelf
 
     memory.give_back_at_once()
-    with district_lock(config, engine, run.district) as ours:
+    with district_lock(config, engine, run.district) as ours, shelf.standing_in(config.rosters):
         if not ours:
             ledger.requeue(engine, run.id, datetime.now(UTC) + timedelta(seconds=1))
             return None

@@ -23,17 +23,11 @@ def compress(path: Path, packed: Path) -> None:
             stream.write(block)
 
 
-def content(packed: Path, size: int) -> bytes:
-    """The `size` bytes that a compressed file holds. Raises DeliveryError where it is damaged or holds more or less, OSError where it is gone."""
-    with _opened(packed) as stream:
-        data = stream.read(size + 1)
-    if len(data) != size:
-        raise _other_size(packed)
-    return data
-
-
 def blocks(packed: Path, size: int) -> Iterator[bytes]:
-    """As `content`, in pieces."""
+    """The `size` bytes that a compressed file holds, in pieces.
+
+    Raises DeliveryError where it is damaged or holds more or less, OSError where it is gone.
+    """
     with _opened(packed) as stream:
         while block := stream.read(min(_BLOCK, size + 1)):
             size -= len(block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -254,13 +255,14 @@ def _planned(
 ) -> SyncReport:
     """The report of what the delivery would do to the district's roster, or to an empty one; all details go to `fix_it`."""
     from sftp_ingest import planning, sync  # pandas and pandera take two seconds that other commands need not wait
+    from sftp_ingest.roster import shelf
     from sftp_ingest.store import rosters
 
     stages = planning.Stages()
     now: Roster = planning.empty_roster()
     before: dict[str, FileShape] | None = None
     undecided: Sequence[HoldReason] = ()
-    with shared.progress("check") as progress:
+    with shared.progress("check") as progress, shelf.standing_in(here.config.rosters) if here else nullcontext():
         stages.progress = progress
         if here is not None:
             with stages.stage("roster"), database.reading(here.engine) as connection:

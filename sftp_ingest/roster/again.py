@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sftp_ingest.roster import shelf
 from sftp_ingest.roster.decoding import Text
 from sftp_ingest.roster.lines import LONGEST_RECORD
+from sftp_ingest.roster.shelf import Data
 
 LONGEST_CELL = 32_767
 """So many letters of a record too long to be looked at are given back: what a cell of a spreadsheet holds."""
@@ -31,14 +33,18 @@ class Record:
 
 def records(text: Text, at: Iterable[int], width: int) -> Iterator[Record]:
     """The records that begin at these lines."""
-    ends = np.flatnonzero(np.frombuffer(text.data, dtype=np.uint8) == 10)
+    begin, found = 0, [np.zeros(0, dtype=np.int64)]
+    for piece in shelf.pieces(text.data):
+        found.append(np.flatnonzero(np.frombuffer(piece, dtype=np.uint8) == 10) + begin)
+        begin += len(piece)
+    ends = np.concatenate(found)
     if not len(ends) or ends[-1] != len(text.data) - 1:
         ends = np.append(ends, len(text.data))
     for line in at:
         yield _record(_whole(text.data, ends, line - 1, width).decode("utf-8", errors="replace"), line, width)
 
 
-def _whole(data: bytes, ends: npt.NDArray[np.int64], position: int, width: int) -> bytes:
+def _whole(data: Data, ends: npt.NDArray[np.int64], position: int, width: int) -> bytes:
     """The line with those that go on with its record, joined as `lines` joins them."""
     start = int(ends[position - 1]) + 1 if position else 0
     alone = data[start : int(ends[position])]

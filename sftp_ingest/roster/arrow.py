@@ -79,13 +79,6 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     )
 
 
-def filtered(frame: pd.DataFrame, mask: Mask) -> pd.DataFrame:
-    """The masked rows of a frame of text."""
-    kept = pa.array(mask)
-    columns = side_by_side(lambda name: pd.array(array_of(frame[name]).filter(kept), dtype=TEXT), frame.columns, len(frame))
-    return pd.DataFrame(dict(zip(frame.columns, columns, strict=True)), index=frame.index[mask], copy=False)
-
-
 def is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> Mask:
     """Which cells are among the others."""
     found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Reading
 from sftp_ingest.model import Frames
-from sftp_ingest.roster import arrow, values
+from sftp_ingest.roster import arrow, shelf, values
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in
 from sftp_ingest.roster.contract import Check, Contract, Field, Table
 from sftp_ingest.roster.court import SHOWN_VALUES, Court, Rows, distinct
@@ -72,7 +72,7 @@ def read_values(court: Court, rows: Rows) -> None:
         if each.column not in rows.frame.columns:
             continue
         if each.type == "phone":  # nearly every phone is a text of its own: these are read all at once
-            changed[each.column] = values.phones(rows.column(each.column))
+            changed[each.column] = shelf.put(values.phones(rows.column(each.column)))
         elif reader := court.readers.get(each.type):
             encoded = rows.encoded(each.column)
             texts = encoded.texts.to_pylist()
@@ -81,7 +81,7 @@ def read_values(court: Court, rows: Rows) -> None:
                 meanings = [replace(meaning, value="Other") if meaning.code == values.UNKNOWN else meaning for meaning in meanings]
             _tell_readings(court, rows, each, texts, meanings, encoded.places)
             if any(meaning.value != text for meaning, text in zip(meanings, texts, strict=True)):
-                changed[each.column] = encoded.with_texts([meaning.value for meaning in meanings])
+                changed[each.column] = shelf.put(encoded.with_texts([meaning.value for meaning in meanings]))
     if changed:
         rows.frame = rows.frame.assign(**{column: pd.Series(pd.array(cells, dtype=TEXT), index=rows.frame.index) for column, cells in changed.items()})
 

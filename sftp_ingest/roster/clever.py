@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sftp_ingest.model import ENTITIES, Assembled, Frames, Roster, Verdict
-from sftp_ingest.roster import contacts
+from sftp_ingest.roster import contacts, shelf
 from sftp_ingest.roster.arrow import TEXT
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.records import digest, ext_of, first_of, records_of, rows_of, sections_of, shaped, staff_of, with_schools_kept
@@ -120,8 +120,8 @@ def _contacts(frame: pd.DataFrame) -> pd.DataFrame:
     if "name" not in columns:
         return shaped(ENTITIES["contacts"].columns, {}, 0)
     named = (frame["contact_name"] != "").to_numpy(dtype=bool)
-    rows = {column: cells[named] for column, cells in columns.items()} | {"student_id": frame.loc[named, "student_id"]}
-    return shaped(ENTITIES["contacts"].columns, rows, int(named.sum()))
+    rows = shelf.filtered(pd.DataFrame(columns | {"student_id": frame["student_id"]}, copy=False), named)
+    return shaped(ENTITIES["contacts"].columns, dict(rows.items()), len(rows))
 
 
 def _nameless(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Roster
-from sftp_ingest.roster import arrow
+from sftp_ingest.roster import arrow, shelf
 from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, key_of, places_of
 from sftp_ingest.roster.court import Court, Rows, distinct_ids
 
 MOST = 5
 """Contacts of one student that Clever takes, by its developers' pages; its help pages know no limit (contract 1.5)."""
+
+_ROWS = 100_000
+"""So many rows are in Python's hands at once."""
 
 _ENTITY = ENTITIES["contacts"]
 CELLS = ("name", "type", "relationship", "phone", "phone_type", "email", "sis_id")
@@ -39,11 +42,11 @@ def told(rows: pd.DataFrame, now: Roster, seen: pd.DataFrame | None, *, merge: b
     With `merge`, rows of one contact are one, and his further phones go to other_phones as a JSON list of phone and type; without, every row
     that differs is a contact of its own. Where rows of a student could not be read (`seen`), a contact who would lose anything stays as he is.
     """
-    rows = rows.assign(contact_id=pd.array(ids(rows) if merge else _ids_alone(rows), dtype=TEXT))
+    rows = rows.assign(contact_id=pd.array(shelf.put(ids(rows) if merge else _ids_alone(rows)), dtype=TEXT))
     group = arrow.encoded(_key(rows)).places
     again = np.bincount(group)[group] > 1 if len(group) else np.zeros(0, dtype=bool)
     if again.any():
-        rows = pd.concat([rows[~again], _merged(rows[again], group[again])], ignore_index=True)
+        rows = shelf.stacked([shelf.filtered(rows, ~again), _merged(rows[again], group[again])])
     if seen is None or not len(seen):
         return rows
     held = _spoken_for(now, seen)
@@ -56,21 +59,28 @@ def ids(rows: pd.DataFrame) -> pa.Array:
     unnamed = pc.equal(sis_id, "").to_numpy(zero_copy_only=False)
     if not unnamed.any():
         return sis_id
-    columns = ("student_id", "name", "type", "relationship", "phone", "phone_type", "email")
+    cells = [array_of(rows[column]) for column in ("student_id", "name", "type", "relationship", "phone", "phone_type", "email")]
+    at = np.flatnonzero(unnamed)
+    told = [_digests(*(each.take(pa.array(at[begin : begin + _ROWS])).to_pylist() for each in cells)) for begin in range(0, len(at), _ROWS)]
+    return pc.replace_with_mask(sis_id, pa.array(unnamed), pa.concat_arrays(told))
+
+
+def _digests(*columns: Sequence[str]) -> pa.Array:
     digests = []
-    for student, name, kind, relationship, phone, phone_type, email in zip(*(array_of(rows.loc[unnamed, each]).to_pylist() for each in columns), strict=True):
+    for student, name, kind, relationship, phone, phone_type, email in zip(*columns, strict=True):
         if email:
             digests.append("~" + _digest("email", name, email))
         elif phone:
             digests.append("~" + _digest("phone", name, phone))
         else:
             digests.append("~" + _digest("student", student, name, kind, relationship, phone_type))
-    return pc.replace_with_mask(sis_id, pa.array(unnamed), pa.array(digests, pa.string()))
+    return pa.array(digests, pa.string())
 
 
 def _ids_alone(rows: pd.DataFrame) -> pa.Array:
-    cells = (array_of(rows[column]).to_pylist() for column in CELLS)
-    return pa.array(["~" + _digest("row", *row) for row in zip(*cells, strict=True)], pa.string())
+    cells = [array_of(rows[column]) for column in CELLS]
+    parts = ([each.slice(begin, _ROWS).to_pylist() for each in cells] for begin in range(0, len(rows), _ROWS))
+    return pa.array(("~" + _digest("row", *row) for part in parts for row in zip(*part, strict=True)), pa.string())
 
 
 def _digest(*texts: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, Reading, Severity, finding
 from sftp_ingest.model import Rejections
-from sftp_ingest.roster import arrow, values
+from sftp_ingest.roster import arrow, shelf, values
 from sftp_ingest.roster.arrow import Mask, array_of
 from sftp_ingest.roster.contract import Table
 from sftp_ingest.roster.ids import presentable
@@ -83,7 +83,7 @@ class Rows:
 
     def drop(self, mask: Mask) -> None:
         """Take rows out that are not needed; that rejects nothing."""
-        self.frame, self.cause = arrow.filtered(self.frame, ~mask), self.cause[~mask]
+        self.frame, self.cause = shelf.filtered(self.frame, ~mask), self.cause[~mask]
         self.needless += int(mask.sum())
 
     def reject(self, mask: Mask, label: str) -> None:

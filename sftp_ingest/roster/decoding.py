@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sftp_ingest.roster import shelf
 from sftp_ingest.roster.quotes import Positions
+from sftp_ingest.roster.shelf import Data
 
 BLOCK = 2 << 20
 """So many bytes are looked at together: what is noted of each comma must not grow with the file."""
@@ -23,66 +25,92 @@ _NONE = np.zeros(0, dtype=np.int64)
 class Text:
     """A file as UTF-8 with LF line ends. `guessed` are lines that were in another encoding, `unreadable` lines in none; `encoding` names a foreign one."""
 
-    data: bytes
+    data: Data
     encoding: str = ""
     guessed: Positions = field(default_factory=lambda: _NONE)
     unreadable: Positions = field(default_factory=lambda: _NONE)
 
 
-def decode(data: bytes) -> Text:
-    """The bytes as UTF-8 with LF ends.
+def decode(data: Data) -> Text:
+    """The bytes as UTF-8 with LF ends; of a large file they are put away. Raises OSError where the disk has no room for that.
 
     A UTF-8 file with stray Windows-1252 lines is common (one school types its own export): each line is decoded by itself.
     """
-    encoding = ""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    begin, encoding = data[:4096], ""
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
-    elif b"\0" in data[:4096] and data[:4096].count(b"\0") * 3 > len(data[:4096]):
-        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    elif b"\0" in begin and begin.count(b"\0") * 3 > len(begin):
+        encoding = "utf-16-le" if begin[1:2] == b"\0" else "utf-16-be"
     if encoding:
-        data = b"".join(_transcoded(data, encoding))
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        data = shelf.gathered(_transcoded(data, encoding), len(data))
+    if data[:3] == codecs.BOM_UTF8 or shelf.has(data, b"\r"):
+        data = shelf.gathered(_with_line_feeds(data), len(data))
     if encoding:
-        replaced = "\ufffd".encode()
-        return Text(data, encoding, unreadable=_lines_with(data, replaced) if replaced in data else _NONE)
+        return Text(data, encoding, unreadable=_lines_with(data, "\ufffd".encode()))
     if _is_utf8(data):
         return Text(data)
-    pieces: list[bytes] = []
     guessed: list[int] = []
     unreadable: list[int] = []
-    line = 1
-    for start, stop, _ in blocks_of(data, 0):
-        line += _decode_block(data[start:stop], line, pieces, guessed, unreadable)
-    return Text(b"".join(pieces), "Windows-1252" if guessed else "", np.array(guessed, dtype=np.int64), np.array(unreadable, dtype=np.int64))
+    data = shelf.gathered(_mended(data, guessed, unreadable), len(data))
+    return Text(data, "Windows-1252" if guessed else "", np.array(guessed, dtype=np.int64), np.array(unreadable, dtype=np.int64))
 
 
-def _transcoded(data: bytes, encoding: str) -> Iterator[bytes]:
+def is_blank(data: Data) -> bool:
+    """Whether nothing but white space is there."""
+    return not any(piece.strip() for piece in shelf.pieces(data))
+
+
+def _transcoded(data: Data, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    view = memoryview(data)
-    for start in range(0, len(data), BLOCK):  # in pieces: decoded text takes up to four bytes a letter
-        yield decoder.decode(view[start : start + BLOCK], final=start + BLOCK >= len(data)).encode("utf-8", errors="replace")
+    for piece in shelf.pieces(data):
+        for start in range(0, len(piece), BLOCK):  # in smaller ones: decoded text takes up to four bytes a letter
+            yield decoder.decode(piece[start : start + BLOCK]).encode("utf-8", errors="replace")
+    yield decoder.decode(b"", final=True).encode("utf-8", errors="replace")
 
 
-def _lines_with(data: bytes, mark: bytes) -> Positions:
-    """The numbers of the lines in which the mark is."""
-    found, line, position = [], 1, 0
-    while (at := data.find(mark, position)) >= 0:
-        line += data.count(b"\n", position, at)
-        found.append(line)
-        end = data.find(b"\n", at)
-        position = end if end >= 0 else len(data)
+def _with_line_feeds(data: Data) -> Iterator[bytes]:
+    """The bytes without the mark of UTF-8 at their beginning, and with LF for every other end of a line."""
+    held, mark = b"", codecs.BOM_UTF8
+    for piece in shelf.pieces(data):
+        piece, mark = held + piece.removeprefix(mark), b""
+        held = b"\r" if piece.endswith(b"\r") else b""  # it may be the first half of an end
+        yield piece.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if held:
+        yield b"\n"
+
+
+def _lines_with(data: Data, mark: bytes) -> Positions:
+    """The numbers of the lines in which the mark is, of UTF-8 with LF ends."""
+    found, line = [], 1
+    for start, stop, count in blocks_of(data, 0):
+        block, position = data[start:stop], 0
+        here = line
+        while (at := block.find(mark, position)) >= 0:
+            here += block.count(b"\n", position, at)
+            found.append(here)
+            end = block.find(b"\n", at)
+            position = end if end >= 0 else len(block)
+        line += count
     return np.array(found, dtype=np.int64)
 
 
-def _decode_block(block: bytes, first_line: int, pieces: list[bytes], guessed: list[int], unreadable: list[int]) -> int:
-    """Add the block's lines as UTF-8 to the pieces; only those that hold bytes beyond ASCII are looked at one by one. Gives the number of lines."""
-    raw = np.frombuffer(block, dtype=np.uint8)
-    ends = np.flatnonzero(raw == 10)
+def _mended(data: Data, guessed: list[int], unreadable: list[int]) -> Iterator[bytes]:
+    """The text as UTF-8; the numbers of lines that were not are added to the lists."""
+    line = 1
+    for start, stop, count in blocks_of(data, 0):
+        pieces: list[bytes] = []
+        _decode_block(data[start:stop], line, pieces, guessed, unreadable)
+        yield b"".join(pieces)
+        line += count
+
+
+def _decode_block(block: bytes, first_line: int, pieces: list[bytes], guessed: list[int], unreadable: list[int]) -> None:
+    """Add the block's lines as UTF-8 to the pieces; only those that hold bytes beyond ASCII are looked at one by one."""
     if _is_utf8(block):
         pieces.append(block)
-        return len(ends)
+        return
+    raw = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(raw == 10)
     position = 0
     stops = np.append(ends, len(raw))
     for index in np.unique(np.searchsorted(stops, np.flatnonzero(raw > 127))).tolist():
@@ -99,29 +127,28 @@ def _decode_block(block: bytes, first_line: int, pieces: list[bytes], guessed: l
         pieces += (block[position:start], text.encode())
         position = stop
     pieces.append(block[position:])
-    return len(ends)
 
 
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
+def _is_utf8(data: Data) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    view = memoryview(data)
     try:
-        for start in range(0, len(data), 1 << 20):  # in pieces: the decoded text is thrown away
-            decoder.decode(view[start : start + (1 << 20)])
+        for piece in shelf.pieces(data):
+            if piece.isascii() and not decoder.getstate()[0]:
+                continue
+            for start in range(0, len(piece), 1 << 20):  # in smaller ones: the decoded text is thrown away
+                decoder.decode(piece[start : start + (1 << 20)])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def blocks_of(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+def blocks_of(data: Data, start: int) -> Iterator[tuple[int, int, int]]:
     """Stretches of whole lines, each of about a block's size and with no more than MOST_LINES, or of one longer line; and how many lines each has."""
     while start < len(data):
         size = BLOCK
         stop = data.find(b"\n", start + size - 1) + 1 or len(data)
-        while (count := data.count(b"\n", start, stop)) > MOST_LINES:
+        while (count := data[start:stop].count(b"\n")) > MOST_LINES:
             size //= 2
             stop = data.find(b"\n", start + size - 1) + 1 or len(data)
         yield start, stop, count

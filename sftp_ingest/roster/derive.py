@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, LONGEST_TEAM, Assembled, Derivations, Roster
-from sftp_ingest.roster import contacts, subjects, values
+from sftp_ingest.roster import contacts, shelf, subjects, values
 from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, says_nothing
 
 Numbers = npt.NDArray[np.int64]
@@ -327,7 +327,7 @@ def _people(
         uncounted = enrolled.of_section + enrolled.anywhere > 0
         by_size = np.bincount(person[uncounted[section]], minlength=len(people)) > 0 if uncounted.any() else np.zeros(len(people), dtype=bool)
         primary = _settled(tally, primary, old, doubt, (doubt > 0) | by_size)
-    school_id = pd.array(_at(schools, primary), dtype=TEXT)
+    school_id = _texts(_at(schools, primary))
     if not switches.schools:
         return people.assign(school_id=school_id, school_ids=_texts(_lists_alone(sent)))
     everyone = np.arange(len(people), dtype=np.int64)
@@ -371,7 +371,7 @@ def _not_shortened(lists: pa.Array, before: pa.Array, in_doubt: Mask, spoken_for
 
 
 def _texts(cells: pa.Array) -> pd.api.extensions.ExtensionArray:
-    return pd.array(cells, dtype=TEXT)
+    return pd.array(shelf.put(cells), dtype=TEXT)
 
 
 # ---------------------------------------------------------------- teams

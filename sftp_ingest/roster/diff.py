@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, LEFT_BY_MOVING, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, is_in, key_of, places_of_keys, says_nothing, side_by_side
+from sftp_ingest.roster import shelf
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, frame_of, in_one_piece, is_in, key_of, places_of_keys, says_nothing, side_by_side
 
 Positions = npt.NDArray[np.int64]
 
@@ -50,7 +51,7 @@ class _Side:
     now: pa.Table
     wanted: pa.Table
     active: Mask
-    position: Positions  # of each wanted row in `now`, or -1
+    position: Places  # of each wanted row in `now`, or -1
     told: Mask  # of each row now: it is in a valid row tonight
     missing: Mask  # active now, and in no valid row tonight
     kept: Mask  # of the missing: stays, because a rejected row speaks for it
@@ -68,6 +69,7 @@ def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], cover
     """
     told = [entity for name, entity in ENTITIES.items() if name in wanted.entities]
     rows = max((len(frame) for frame in wanted.entities.values()), default=0)
+    rows = 0 if shelf.puts_away(rows) else rows  # of so many, one entity after the other
     sides = dict(zip((each.name for each in told), side_by_side(lambda each: _side(each, now, wanted.entities[each.name]), told, rows), strict=True))
     for name, sources in covered.items():
         _keep_uncovered(sides, name, sources)
@@ -93,7 +95,7 @@ def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
     before = _table(held, entity.columns) if held is not None else pa.table({column: pa.array([], pa.string()) for column in entity.columns})
     after = _table(wanted, entity.columns)
     active = held["active"].to_numpy(dtype=bool) if held is not None else np.zeros(0, dtype=bool)
-    position = places_of_keys(*([side[column].combine_chunks() for column in entity.key] for side in (after, before))).astype(np.int64)
+    position = places_of_keys(*([in_one_piece(side[column]) for column in entity.key] for side in (after, before)))
     found = np.zeros(len(before), dtype=bool)
     found[position[position >= 0]] = True
     missing = active & ~found & (not entity.incremental)
@@ -193,12 +195,31 @@ def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
 def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The entity's changes in key order, and what was held before. A first load is millions of rows, so no column is copied twice."""
     entity, position = side.entity, side.position
+    operation = _operations(side)
+    touched = _where(operation != _NOTHING)
+    left = np.flatnonzero(side.leaving)
+    keys = pa.concat_tables([_taken(side.wanted, entity.key, touched), _taken(side.now, entity.key, left)])
+    order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in entity.key]).to_numpy()
+    if len(left):
+        parts = [_taken(side.wanted, entity.columns, touched), side.now.take(pa.array(left))]
+        after = pa.concat_tables(parts).combine_chunks().take(pa.array(order))
+    else:
+        after = _taken(side.wanted, entity.columns, order if isinstance(touched, slice) else touched[order])
+    operations = np.concatenate((operation[touched], np.full(len(left), _DEACTIVATED, dtype=np.int8)))[order]
+    frame = frame_of(after.append_column("operation", shelf.put(pa.array(OPERATIONS).take(pa.array(operations)))))
+    del after, operations, keys
+    return frame, frame_of(_before(side, np.concatenate((position[touched], left))[order] if len(side.now) else position))
+
+
+def _operations(side: _Side) -> npt.NDArray[np.int8]:
+    """What becomes of each record that is wanted, as a place in OPERATIONS, or -1 where it is as it was."""
+    entity, position = side.entity, side.position
     there = position >= 0
-    at = np.where(there, position, 0)
     was_active = np.zeros(len(position), dtype=bool)
     differs = np.zeros(len(position), dtype=bool)
     moves = np.zeros(len(position), dtype=bool)
     if len(side.now):
+        at = np.where(there, position, 0)
         was_active = there & side.active[at]
         for column in entity.values:
             if says_nothing(side.now[column]) and says_nothing(side.wanted[column]):
@@ -208,31 +229,30 @@ def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
             differs |= different
             if column == entity.school and entity.name != "enrollments":
                 moves = different
-    operation = np.select([~there, ~was_active, moves, differs], [_CREATED, _REACTIVATED, _MOVED, _UPDATED], default=_NOTHING).astype(np.int8)
-    touched = np.flatnonzero(operation != _NOTHING)
-    left = np.flatnonzero(side.leaving)
-    keys = pa.concat_tables([_taken(side.wanted, entity.key, touched), _taken(side.now, entity.key, left)])
-    order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in entity.key]).to_numpy()
-    if len(left):
-        after = pa.concat_tables([side.wanted.take(pa.array(touched)), side.now.take(pa.array(left))]).combine_chunks().take(pa.array(order))
-    else:
-        after = _taken(side.wanted, entity.columns, touched[order])
-    operations = np.concatenate((operation[touched], np.full(len(left), _DEACTIVATED, dtype=np.int8)))[order]
-    frame = frame_of(after.append_column("operation", pa.array(OPERATIONS).take(pa.array(operations))))
-    return frame, frame_of(_before(side, np.concatenate((position[touched], left))[order]))
+    operation = np.full(len(position), _NOTHING, dtype=np.int8)
+    for which, told in ((differs, _UPDATED), (moves, _MOVED), (~was_active, _REACTIVATED), (~there, _CREATED)):  # the last one that holds counts
+        operation[which] = told
+    return operation
 
 
-def _taken(table: pa.Table, columns: Sequence[str], at: Positions) -> pa.Table:
+def _where(mask: Mask) -> Positions | slice:
+    """The places that are masked; all of them, which in a first load are millions, as a slice."""
+    return slice(None) if mask.all() else np.flatnonzero(mask)
+
+
+def _taken(table: pa.Table, columns: Sequence[str], at: Positions | slice) -> pa.Table:
     """The columns' cells at the places; where these are all places in their order, as in a first load from files in order, not copied."""
-    chosen = table.select(list(columns))
-    return chosen if len(at) == len(table) and bool((at[1:] > at[:-1]).all()) else chosen.take(pa.array(at))
+    if isinstance(at, slice) or (len(at) == len(table) and bool((at[1:] > at[:-1]).all())):
+        return table.select(list(columns))
+    places = pa.array(at)
+    return pa.table(shelf.columns(lambda name: table[name].take(places), columns, len(at)))
 
 
-def _before(side: _Side, source: Positions) -> pa.Table:
+def _before(side: _Side, source: Places | Positions) -> pa.Table:
     """What was held at the places; blanks where a place is -1, which in a first load is one array for all columns."""
     blank = source < 0
     if blank.all():
-        cells = pa.repeat("", len(source))
+        cells = shelf.blank(len(source))
         return pa.table(dict.fromkeys(side.entity.values, cells))
     at = pa.array(source, mask=blank)
     return pa.table({column: pc.fill_null(side.now[column].take(at), "") for column in side.entity.values})
@@ -250,7 +270,7 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     """A student's dropped and added enrollments are told as moves: first within one course, then whatever is left, in order of section."""
     came = changes["operation"].isin(["created", "reactivated"]).to_numpy(dtype=bool)
     left = (changes["operation"] == "deactivated").to_numpy(dtype=bool)
-    blank = pd.array(pa.repeat("", len(changes)), dtype=TEXT)
+    blank = pd.array(shelf.blank(len(changes)), dtype=TEXT)
     changes = changes.assign(**{f"from_{column}": blank for column in LEFT_BY_MOVING})
     if not came.any() or not left.any():
         return changes, before

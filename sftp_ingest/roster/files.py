@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from sftp_ingest import zstd
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
+from sftp_ingest.roster import shelf
+from sftp_ingest.roster.shelf import Data
 
 MOST_MEMBERS = 100
 LARGEST_MEMBER = 4 << 30
@@ -69,21 +70,15 @@ def listed(delivery: Delivery) -> tuple[Delivery, tuple[Finding, ...]]:
     return replace(delivery, files=tuple(files)), tuple(found)
 
 
-def content(folder: Path, sealed: DeliveredFile) -> bytes | None:
-    """The bytes of a delivery's file as they were sent, or None where it lies in a zip archive and is damaged there.
+def content(folder: Path, sealed: DeliveredFile) -> Data | None:
+    """The bytes of a delivery's file as they were sent, or None where it lies in a zip archive and is damaged there; those of a large file are put away.
 
-    Raises DeliveryError where the file is gone, has changed since it was sealed, or was compressed and cannot be decompressed.
+    Raises DeliveryError where the file is gone, has changed since it was sealed, or was compressed and cannot be decompressed, OSError where
+    the disk has no room for what is put away.
     """
     if sealed.member:
         return _unpacked(folder / sealed.archive, sealed)
-    sealed = _as_it_lies(folder, sealed)
-    try:
-        data = zstd.content(folder / sealed.archive, sealed.size) if sealed.archive else (folder / sealed.name).read_bytes()
-    except OSError as fault:
-        raise _unreadable(folder, sealed, fault) from fault
-    if hashlib.sha256(data).hexdigest() != sealed.sha256:
-        raise _not_as_sealed(folder, sealed)
-    return data
+    return shelf.gathered(_checked(folder, sealed), sealed.size)
 
 
 def blocks(folder: Path, sealed: DeliveredFile) -> Iterator[bytes]:
@@ -236,19 +231,26 @@ def _directory_too_long(size: int, path: Path) -> bool:
     return bool(entries > _MOST_ENTRIES or length > _LONGEST_DIRECTORY)
 
 
-def _unpacked(path: Path, member: DeliveredFile) -> bytes | None:
+def _unpacked(path: Path, member: DeliveredFile) -> Data | None:
+    try:
+        return shelf.gathered(_pieces(path, member), member.size)
+    except _DamagedError:
+        return None
+
+
+class _DamagedError(Exception):
+    """What an archive says of a file in it is not so."""
+
+
+def _pieces(path: Path, member: DeliveredFile) -> Iterator[bytes]:
+    """What the archive has of the file, as much as was promised and looked at. Raises _DamagedError where it has more or less, or cannot be read."""
+    size = member.size
     try:
         with zipfile.ZipFile(path) as opened, opened.open(member.member) as stream:
-            data = b"".join(_pieces(stream, member.size))
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError, EOFError, ValueError, OSError, struct.error):
-        return None
-    return data if len(data) == member.size else None
-
-
-def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    """What the stream gives, up to the size that was promised and looked at."""
-    while size > 0 and (piece := stream.read(min(size, _PIECE))):
-        size -= len(piece)
-        yield piece
-    if stream.read(1):
-        raise zipfile.BadZipFile
+            while size > 0 and (piece := stream.read(min(size, _PIECE))):
+                size -= len(piece)
+                yield piece
+            if size or stream.read(1):
+                raise _DamagedError
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError, EOFError, ValueError, OSError, struct.error) as fault:
+        raise _DamagedError from fault

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 
 from sftp_ingest.roster.contract import Table, normalised
 from sftp_ingest.roster.lines import Header
+from sftp_ingest.roster.shelf import Data
 
 _FIRST_BYTES = 1 << 18
 """So much of a file is looked at to see what its columns hold."""
@@ -28,7 +29,7 @@ _NARROWEST = 3
 """Rows of fewer cells say nothing by their number: a row of two may lack its last cell."""
 
 
-def first_rows(data: bytes, header: Header) -> list[list[str]]:
+def first_rows(data: Data, header: Header) -> list[list[str]]:
     """The cells of the first lines below the header, those that repeat it left out."""
     lines = data[header.end : header.end + _FIRST_BYTES].decode("utf-8", errors="replace").split("\n")
     return [row for row in map(_cells, lines) if any(map(str.strip, row)) and tuple(row) != header.cells]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity, Roster
-from sftp_ingest.roster import afterwards
+from sftp_ingest.roster import afterwards, shelf
 from sftp_ingest.roster.arrow import (
     TEXT,
     Encoded,
@@ -78,7 +78,12 @@ class Layers:
         """All records, as `rosters.current` gives them."""
         if not len(self.later) and not self.replaced.any():
             return frame_of(_spelt_out(self.base))
-        return frame_of(pa.concat_tables([_spelt_out(self.base.filter(pa.array(~self.replaced))), self.later]).combine_chunks())
+        stays = pa.array(~self.replaced)
+
+        def standing(name: str) -> pa.ChunkedArray:
+            return pa.chunked_array([spelt_out(in_one_piece(self.base[name]).filter(stays)), *self.later[name].chunks])
+
+        return frame_of(pa.table(shelf.columns(standing, self.base.column_names, len(self.base))))
 
     def which(self, column: str, told: Callable[[pa.Array], npt.NDArray[Answer]], at_once: int = _FEW) -> npt.NDArray[Answer]:
         """What is told of each cell of the column, where that can be told of one part of them after the other, each of so many."""
@@ -236,7 +241,7 @@ def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, L
 
 
 def _spelt_out(table: pa.Table) -> pa.Table:
-    return pa.table({name: spelt_out(in_one_piece(table[name])) for name in table.column_names})
+    return pa.table(shelf.columns(lambda name: spelt_out(in_one_piece(table[name])), table.column_names, len(table)))
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:

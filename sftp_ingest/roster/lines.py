@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from sftp_ingest.roster import shelf
 from sftp_ingest.roster.decoding import Text, blocks_of
 from sftp_ingest.roster.quotes import COMMA, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, sound, straightened, tamed, without
 
@@ -109,7 +110,7 @@ def header(text: Text) -> Header:
         cells = next(csv.reader([straight]), [])
     except csv.Error:
         cells = straight.split(",")
-    return Header(sent, tuple(cells), text.data.count(b"\n", 0, start) + 1, min(end + 1, len(text.data)), straight != sent)
+    return Header(sent, tuple(cells), text.data[:start].count(b"\n") + 1, min(end + 1, len(text.data)), straight != sent)
 
 
 def records(
@@ -123,18 +124,19 @@ def records(
     only the first records are given, and it is called `hopeless`.
     """
     form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key), usual)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool, shelf.piled(form.no_rows.schema, len(text.data)) as pile:
         parts, readable, faulty = [], 0, 0
         for part in _parts(text, start, first_line, form, pool):
             readable, faulty = readable + len(part.lines), faulty + len(part.faulty)
             if faulty > MANY_FAULTY and len(part.faulty):
                 part = replace(part, unread=_keys(form, part.faulty[:1], [pa.nulls(1, pa.string())] * len(form.key)))
-            parts.append(part)
+            pile.add(part.table)
+            parts.append(replace(part, table=form.no_rows))
             if faulty > max(MANY_FAULTY, readable):
                 return replace(_joined(parts, form), hopeless=True)
-    read = _joined(parts, form)
+        read = replace(_joined(parts, form), table=pile.whole())
     cut = len(read.faulty) and read.faulty[-1] > read.lines.max(initial=0) and read.faults[-1] in (_SHORT, _OPEN)
-    return replace(read, terminated=text.data.endswith(b"\n") or not parts, last_whole=not cut)
+    return replace(read, terminated=text.data[-1:] == b"\n" or not parts, last_whole=not cut)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,18 @@ import pyarrow.csv as pacsv
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import astray, decoding, drift, files, headers, lines
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in, side_by_side
+from sftp_ingest.roster import astray, decoding, drift, files, headers, lines, shelf
+from sftp_ingest.roster.arrow import TEXT, array_of, is_in
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
+from sftp_ingest.roster.shelf import Data
 
 LONGEST_PAIRS = 1 << 20
 """No more bytes than this of a file of names and values are read; real ones have a kilobyte."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+
+_NOT_NUL = re.compile(rb"[^\0]")
 
 _BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 """What Unicode calls white space, as far as it is ASCII."""
@@ -204,10 +207,10 @@ def _choose(delivery: Delivery, contract: Contract, strict: bool) -> tuple[list[
     return found, chosen
 
 
-def _pairs(data: bytes) -> pd.DataFrame:
+def _pairs(data: Data) -> pd.DataFrame:
     """The first two cells of every line, the header among them, as `name` and `value`; of bytes that are no text, none."""
     text = decoding.decode(data[:LONGEST_PAIRS])
-    rows = [line.replace('"', "").split(",") for line in text.data.decode("utf-8", errors="replace").split("\n") if line.strip()]
+    rows = [line.replace('"', "").split(",") for line in text.data[:].decode("utf-8", errors="replace").split("\n") if line.strip()]
     cells = [[cell.strip() for cell in (*row, "")[:2]] for row in rows]
     return pd.DataFrame({name: pd.array([row[at] for row in cells], dtype=TEXT) for at, name in enumerate(("name", "value"))})
 
@@ -218,16 +221,15 @@ def _belongs(name: str, known: Collection[str]) -> str:
     return f"it would be read as {' or '.join(places)}" if places else ""
 
 
-def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
+def _read(file: _File, data: Data | None, before: FileShape | None) -> None:
     """Fill the file's frame, or say why it cannot be."""
     if data is None:
         return file.find("archive_unreadable", hint="the file is damaged in its archive")
-    if not data or data.isspace():
+    if decoding.is_blank(data):
         return file.find("file_empty")
-    if data.startswith(_NOT_TEXT):
+    if data[:16].startswith(_NOT_TEXT):
         return file.find("file_not_csv", at=(1,), hint="the file is not text")
-    # what a file system leaves of a file that was being written when the power went; UTF-16 has NUL bytes at its beginning too
-    if data.endswith(b"\0") and b"\0" not in data[: len(data.rstrip(b"\0"))][:4096]:
+    if _ends_in_nul_bytes(data):
         return file.find("file_cut", hint="the file ends in NUL bytes")
     text = decoding.decode(data)
     del data
@@ -252,7 +254,7 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     if records.hopeless:
         return file.find("file_not_csv", at=records.faulty, hint=f"most of its first {len(records.lines) + len(records.faulty):,} rows cannot be read")
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
-    rounded = b"+" in text.data and b"E+" in text.data
+    rounded = shelf.has(text.data, b"+") and shelf.has(text.data, b"E+")
     del text
     columns = dict(zip(records.table.column_names, records.table.columns, strict=True))
     records = replace(records, table=records.table.select([]))
@@ -270,6 +272,14 @@ def _read(file: _File, data: bytes | None, before: FileShape | None) -> None:
     file.unread = _unread_keys(file.table, records)
     file.faulty = _left_out(file, records)
     return None
+
+
+def _ends_in_nul_bytes(data: Data) -> bool:
+    """What a file system leaves of a file that was being written when the power went; UTF-16 has NUL bytes at its beginning too."""
+    begin = data[:4096]
+    if data[-1:] != b"\0" or b"\0" in begin.rstrip(b"\0"):
+        return False
+    return not begin.endswith(b"\0") or _NOT_NUL.search(data, len(begin)) is None
 
 
 def _header(file: _File, header: lines.Header, first_rows: Sequence[Sequence[str]], before: FileShape | None) -> list[str] | None:
@@ -392,14 +402,13 @@ def _tell_no_rows(file: _File) -> None:
 
 def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> pd.DataFrame:
     """The records as a frame, trimmed, without rows that say nothing. Takes the columns out as it goes, so that few are there twice."""
-    order = pa.array(np.argsort(at)) if (np.diff(at) < 0).any() else None
+    order = pa.array(np.argsort(at)) if (at[1:] < at[:-1]).any() else None
 
-    def trimmed(name: str) -> pa.Array:
-        cells = pa.chunked_array([_trimmed(chunk) for chunk in columns.pop(name).chunks], pa.string()).combine_chunks()
-        return cells if order is None else cells.take(order)
+    def trimmed(name: str) -> pa.ChunkedArray | pa.Array:
+        cells = pa.chunked_array([_trimmed(chunk) for chunk in columns.pop(name).chunks], pa.string())
+        return cells if order is None else cells.combine_chunks().take(order)
 
-    names = list(columns)
-    cells = dict(zip(names, side_by_side(trimmed, names, len(at)), strict=True))
+    cells = shelf.columns(trimmed, columns, len(at))
     at = at if order is None else np.sort(at)
     blank = np.ones(len(at), dtype=bool)
     for column in cells.values():
@@ -408,8 +417,16 @@ def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> p
         blank &= pc.equal(column, "").to_numpy(zero_copy_only=False)
     if blank.any():
         file.find("row_blank", at=at[blank])
-        cells, at = {name: column.filter(pa.array(~blank)) for name, column in cells.items()}, at[~blank]
-    return pd.DataFrame({name: pd.array(column, dtype=TEXT) for name, column in cells.items()}, index=pd.Index(at, name="line"), copy=False)
+        told = pa.array(~blank)
+        cells, at = shelf.columns(lambda name: cells[name].filter(told), cells, len(at)), at[~blank]
+    return pd.DataFrame({name: pd.array(column, dtype=TEXT) for name, column in cells.items()}, index=_index(at), copy=False)
+
+
+def _index(lines: Positions) -> pd.Index:
+    """The numbers of the lines; of most files each is the next, which takes no memory to know."""
+    if len(lines) and lines[-1] - lines[0] == len(lines) - 1:
+        return pd.RangeIndex(int(lines[0]), int(lines[-1]) + 1, name="line")
+    return pd.Index(lines, name="line")
 
 
 def _trimmed(cells: pa.Array) -> pa.Array:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Roster
-from sftp_ingest.roster import arrow
+from sftp_ingest.roster import arrow, shelf
 from sftp_ingest.roster.arrow import TEXT, array_of
 from sftp_ingest.roster.contract import Table
 
@@ -27,7 +27,7 @@ def records_of(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a key, under the roster's names; columns that were not sent are blank."""
     if table.repeat:  # in any other table two believed rows never have one key
         first = arrow.first_ones(arrow.groups([arrow.encoded(array_of(frame[column])) for column in table.key]))
-        frame = frame if first.all() else arrow.filtered(frame, first)
+        frame = frame if first.all() else shelf.filtered(frame, first)
     columns = {each.to: frame[each.column] for each in table.fields if each.column in frame.columns and each.to and not table.repeats(each.column)}
     columns["ext"] = ext_of(frame)
     if table.source:
@@ -39,7 +39,7 @@ def records_of(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 def shaped(names: Sequence[str], columns: Mapping[str, pd.Series], length: int) -> pd.DataFrame:
     """A frame of `length` rows with these columns in this order, those that are not given blank."""
-    blank = pd.array(pa.repeat("", length), dtype=TEXT)
+    blank = pd.array(shelf.blank(length), dtype=TEXT)
     return pd.DataFrame({name: columns[name].array if name in columns else blank for name in names}, copy=False)
 
 
@@ -47,12 +47,12 @@ def ext_of(frame: pd.DataFrame) -> pd.Series:
     """The extension columns as one JSON object a row, keys in order, blanks left out."""
     names = sorted(column for column in frame.columns if column.startswith("ext."))
     if not names:
-        return pd.Series(pd.array(pa.repeat("", len(frame)), dtype=TEXT), index=frame.index)
+        return pd.Series(pd.array(shelf.blank(len(frame)), dtype=TEXT), index=frame.index)
     told = [_members(name.removeprefix("ext."), array_of(frame[name])) for name in names]
     # something stands first in every row, for Arrow leaves out the rows in which all parts are null
     joined = pc.binary_join_element_wise("", *told, ", ", null_handling="skip")
     objects = pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(joined, 2), "}", "")
-    return pd.Series(pd.array(pc.if_else(pc.equal(joined, ""), "", objects), dtype=TEXT), index=frame.index)
+    return pd.Series(pd.array(shelf.put(pc.if_else(pc.equal(joined, ""), "", objects)), dtype=TEXT), index=frame.index)
 
 
 def _members(name: str, cells: pa.Array) -> pa.Array:
@@ -66,7 +66,7 @@ def derived_id(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """A stable id of the columns' values together, blank where all are blank."""
     parts = {column: arrow.encoded(array_of(frame[column])) for column in columns if column in frame.columns}
     if not parts:
-        return pd.Series(pd.array(pa.repeat("", len(frame)), dtype=TEXT), index=frame.index)
+        return pd.Series(pd.array(shelf.blank(len(frame)), dtype=TEXT), index=frame.index)
     _, first, of_row = np.unique(arrow.groups(list(parts.values())), return_index=True, return_inverse=True)
     told = [[parts[column].texts[place].as_py() for place in parts[column].places[first]] if column in parts else [""] * len(first) for column in columns]
     ids = [digest(*values) if any(values) else "" for values in zip(*told, strict=True)]
@@ -86,7 +86,7 @@ def distinct(frame: pd.DataFrame, key: str, names: Mapping[str, str]) -> pd.Data
 
 def first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The parts one after the other."""
-    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    return parts[0] if len(parts) == 1 else shelf.stacked(parts)
 
 
 def rows_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from sftp_ingest.model import ENTITIES, Delivery
-from sftp_ingest.roster import again, lines, loader
+from sftp_ingest.roster import again, decoding, lines, loader
 from sftp_ingest.roster.contract import Contract, Table, in_home
 from sftp_ingest.roster.decoding import Text
+from sftp_ingest.roster.shelf import Data
 
 LONGEST_WALK = 20
 """So many lines a quoted cell with an id may begin above the line that the id stands in."""
@@ -45,7 +46,7 @@ def places(listed: Delivery, rules: Contract, kinds: Collection[str], identifier
 
 def _lines(table: Table, rules: Contract, text: Text, kinds: Collection[str], identifier: str, mentioned: bool) -> Iterator[int]:
     """The numbers of the lines, in order."""
-    if not text.data.strip():
+    if decoding.is_blank(text.data):
         return
     header = lines.header(text)
     columns = [place for place, name in enumerate(header.cells) if _tells(table, rules, name, kinds, mentioned)]
@@ -84,13 +85,13 @@ def _cells(record: again.Record) -> list[str]:
     return [cell.strip() for cell in record.cells]
 
 
-def _candidates(data: bytes, identifier: str) -> Iterator[int]:
+def _candidates(data: Data, identifier: str) -> Iterator[int]:
     """The lines in which the id stands by itself, between commas, quotes or blanks."""
     spelt = "|".join(re.escape(each) for each in dict.fromkeys((identifier, identifier.replace('"', '""'))))
     alone = re.compile(rb'(?<![^,"\s\x9c\x9d\x9e\xa0])(?:' + spelt.encode() + rb')(?![^,"\s\xe2\xc2])')
     line, position, last = 1, 0, 0
     for match in alone.finditer(data):
-        line += data.count(b"\n", position, match.start())
+        line += data[position : match.start()].count(b"\n")
         position = match.start()
         if line != last:
             yield line

@@ -10,8 +10,8 @@ import pandas as pd
 
 from sftp_ingest.findings import Finding, refuses
 from sftp_ingest.model import FileShape, Frames, Rejections, Verdict
-from sftp_ingest.roster import astray, cells, contacts, drift, keys, reach, references, values
-from sftp_ingest.roster.arrow import TEXT, array_of, filtered, is_in
+from sftp_ingest.roster import astray, cells, contacts, drift, keys, reach, references, shelf, values
+from sftp_ingest.roster.arrow import TEXT, array_of, is_in
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.court import Court, Ids, Rows, joined, seen_of
 
@@ -56,6 +56,8 @@ def validate(
         if name == "students":
             contacts.check_contacts(court, rows)
         court.done[name] = rows
+        if shelf.puts_away(len(frame)) and table.records != "enrollments":  # whose sections are asked for once more
+            rows.forget()
     for name, table in contract.tables.items():
         if name in court.done and table.records:
             keys.drop_overridden(court, court.done[name])
@@ -65,7 +67,7 @@ def validate(
     for rows in court.done.values():
         rows.forget()
     return Verdict(
-        tables={name: rows.frame if rows.kept.all() else filtered(rows.frame, rows.kept) for name, rows in court.done.items()},
+        tables={name: rows.frame if rows.kept.all() else shelf.filtered(rows.frame, rows.kept) for name, rows in court.done.items()},
         findings=tuple(findings),
         seen={name: seen_of(rows, unread[name]) for name, rows in court.done.items()},
         rows=frames.rows,

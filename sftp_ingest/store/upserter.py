@@ -21,8 +21,11 @@ from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ENTITIES, ChangeSet, Entity
 from sftp_ingest.store import bulk, rosters, tables
 
+_CELLS = 1_000_000
+"""How many cells are turned into CSV, or into Python's objects, at once."""
+
 _ROWS = 50_000
-"""How many rows are turned into CSV, or into Python's objects, at once."""
+"""How many entries of changes are made at once, and how many rows are written at most."""
 
 _FORMER = "former_{}"
 """In the entry of an enrollment that moved: the value with which the student had once left the section that he is in now, where it was another."""
@@ -241,7 +244,9 @@ def _load(connection: Connection, table: str, rows: pa.Table, same: Mapping[str,
     told = [name for name in rows.column_names if _says_something(rows[name])]  # of 42 columns of a student, two thirds
     same = same or {}
     names = ", ".join(f'"{name}"' for name in (*told, *same))
-    batches = (pa.record_batch([_absent(cells) for cells in batch.columns], told) for batch in rows.select(told).to_batches(_ROWS))
+    batches = (
+        pa.record_batch([_absent(cells) for cells in batch.columns], told) for batch in rows.select(told).to_batches(min(_ROWS, _CELLS // max(len(told), 1)))
+    )
     if connection.dialect.name == "postgresql":
         plain = pa.csv.WriteOptions(include_header=False)  # a null is nothing at all, which to COPY is NULL
         for batch in batches:  # each with a statement of its own: the server looks at references, and forgets them, at the end of it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from sftp_ingest.model import ENTITIES, Roster
 from sftp_ingest.planning import Plan, empty_roster
-from tests.unit.districts import Files, Rows, applied, content, csv_of, planned, small, zipped
+from tests.unit.districts import Files, Rows, applied, content, csv_of, everything_put_away, planned, small, zipped
 
 TABLES = ("schools", "teachers", "students", "sections", "enrollments")
 # as many examples as the profile says: `--hypothesis-profile=fuzz` takes thousands
@@ -43,11 +44,11 @@ def now() -> Roster:
 
 
 def answered(files: Files, *, twice: bool, **raw: bytes | None) -> Plan:
-    """The plan, which is the same the second time, and of which nothing flows where the delivery is refused."""
+    """The plan, of which nothing flows where the delivery is refused; it is the same the second time, when nothing of it lies in memory."""
     plans = []
-    for _ in range(2 if twice else 1):
-        with tempfile.TemporaryDirectory() as folder:
-            plans.append(planned(Path(folder), files, now(), **raw))
+    for again in range(2 if twice else 1):
+        with tempfile.TemporaryDirectory() as folder, everything_put_away(Path(folder) / "away") if again else nullcontext():
+            plans.append(planned(Path(folder) / "sent", files, now(), **raw))
     one, other = plans[0], plans[-1]
     assert one.findings == other.findings
     assert (one.outcome, one.counts, one.hold) == (other.outcome, other.counts, other.hold)

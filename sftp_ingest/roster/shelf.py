@@ -1,0 +1,222 @@
+"""Cells of large files lie in files without a name, mapped into memory: what a run takes is told by its keys, and not by its rows.
+
+Small ones, and all where nobody has said in which folder such files may lie, stay in memory. With the last array that lies in a file the file is
+gone, and at the latest with the process.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sftp_ingest import memory
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, in_one_piece, side_by_side
+
+LARGE = 64 << 20
+"""From so many bytes on a file's text is put away."""
+
+MANY = 1_000_000
+"""From so many rows on columns are put away."""
+
+PIECE = 8 << 20
+"""So many bytes are looked through at once, by what holds Python's lock meanwhile."""
+
+Data = bytes | mmap.mmap
+"""Bytes in memory or in a file: both have a length, are sliced to bytes, and know `find`."""
+
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+
+_folders: list[Path] = []
+
+
+@contextmanager
+def standing_in(folder: Path) -> Iterator[None]:
+    """Inside, large cells of this process lie in files in the folder, which is made where it is not there yet."""
+    _folders.append(folder)
+    try:
+        with memory.letting_go():
+            yield
+    finally:
+        _folders.remove(folder)
+
+
+def puts_away(rows: int) -> bool:
+    """Whether columns of so many rows are put away."""
+    return rows >= MANY and bool(_folders)
+
+
+def gathered(pieces: Iterable[bytes], size: int) -> Data:
+    """The pieces as one, of about so many bytes. Raises OSError where the disk has no room."""
+    if size < LARGE or not _folders:
+        whole = io.BytesIO()  # joined, the pieces would be there twice for a moment
+        whole.writelines(pieces)
+        return whole.getvalue()
+    with _file() as file:
+        file.writelines(pieces)
+        return memory.mapped(file) if file.tell() else b""
+
+
+def pieces(data: Data) -> Iterator[bytes]:
+    """The bytes one part after the other."""
+    for begin in range(0, len(data), PIECE):
+        yield data[begin : begin + PIECE]
+
+
+def has(data: Data, mark: bytes) -> bool:
+    """Whether the mark is anywhere in the bytes."""
+    return any(data.find(mark, begin, begin + PIECE + len(mark) - 1) >= 0 for begin in range(0, len(data), PIECE))
+
+
+def columns(make: Callable[[str], pa.Array | pa.ChunkedArray], names: Iterable[str], rows: int) -> dict[str, pa.Array]:
+    """Name → the column that is made of it, in one piece; of many `rows` each that is of text, encoded or not, is put away before the next is made.
+
+    Few are made side by side; of many, two at once would take what is to be spared.
+
+    Raises OSError where the disk has no room.
+    """
+    names = list(names)
+    if not puts_away(rows):
+        return dict(zip(names, side_by_side(lambda name: in_one_piece(make(name)), names, rows), strict=True))
+    places = []
+    with _file() as file:
+        for name in names:
+            places.append(_put_away(file, make(name)))
+        lying = pa.py_buffer(memory.mapped(file) if file.tell() else b"")
+    return {name: place if isinstance(place, pa.Array) else place.cells(lying) for name, place in zip(names, places, strict=True)}
+
+
+def put(cells: pa.Array) -> pa.Array:
+    """One column of text, put away where it is long."""
+    return columns(lambda _: cells, [""], len(cells))[""]
+
+
+def blank(rows: int) -> pa.Array:
+    """A column of so many blank texts."""
+    return put(pa.repeat("", rows))
+
+
+def filtered(frame: pd.DataFrame, mask: Mask) -> pd.DataFrame:
+    """The masked rows of a frame of text."""
+    kept = pa.array(mask)
+    cells = columns(lambda name: array_of(frame[name]).filter(kept), frame.columns, len(frame))
+    return pd.DataFrame({name: pd.array(each, dtype=TEXT) for name, each in cells.items()}, index=frame.index[mask], copy=False)
+
+
+def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of text with the same columns, one behind the other."""
+    names, rows = frames[0].columns, sum(map(len, frames))
+    cells = columns(lambda name: pa.chunked_array([array_of(each[name]) for each in frames], pa.string()), names, rows)
+    return pd.DataFrame({name: pd.array(each, dtype=TEXT) for name, each in cells.items()}, copy=False)
+
+
+class Pile:
+    """Tables of one schema, laid one on the other."""
+
+    def __init__(self, schema: pa.Schema, file: IO[bytes] | None) -> None:
+        self._tables = [schema.empty_table()]
+        self._file = file
+        self._stream = None if file is None else pa.ipc.new_stream(file, schema)
+
+    def add(self, table: pa.Table) -> None:
+        """Lay one on top. Raises OSError where the disk has no room."""
+        if self._stream is None:
+            self._tables.append(table)
+        else:
+            self._stream.write_table(table)
+
+    def whole(self) -> pa.Table:
+        """All that was added, in as many chunks; nothing more can be."""
+        if self._stream is None or self._file is None:
+            return pa.concat_tables(self._tables)
+        self._stream.close()
+        with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(memory.mapped(self._file)))) as lying:
+            return lying.read_all()
+
+
+@contextmanager
+def piled(schema: pa.Schema, size: int) -> Iterator[Pile]:
+    """A pile for the tables that so many bytes of text become."""
+    if size < LARGE or not _folders:
+        yield Pile(schema, None)
+        return
+    with _file() as file:
+        yield Pile(schema, file)
+
+
+# ---------------------------------------------------------------- files without a name
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a column's text and the ends of its cells lie in a file."""
+
+    text: int
+    ends: int
+    length: int
+
+    def cells(self, lying: pa.Buffer) -> pa.Array:
+        ends = lying.slice(self.ends, 4 * (self.length + 1))
+        return pa.Array.from_buffers(pa.string(), self.length, [None, ends, lying.slice(self.text, self.ends - self.text)])
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Where a column lies as places in its distinct texts."""
+
+    places: int
+    length: int
+    texts: _Place
+
+    def cells(self, lying: pa.Buffer) -> pa.Array:
+        places = pa.Array.from_buffers(pa.int32(), self.length, [None, lying.slice(self.places, 4 * self.length)])
+        return pa.DictionaryArray.from_arrays(places, self.texts.cells(lying))
+
+
+def _file() -> IO[bytes]:
+    folder = _folders[-1]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def _put_away(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Place | _Encoded | pa.Array:
+    """Write a column as Arrow has it, where it is of text, and no cell null."""
+    if cells.null_count or cells.type not in (pa.string(), _ENCODED):
+        return in_one_piece(cells)
+    if cells.type == pa.string():
+        return _written(file, cells)
+    cells = in_one_piece(cells)
+    texts, begin = _written(file, cells.dictionary), file.tell()
+    file.write(cells.indices.to_numpy().data)
+    file.write(bytes(-file.tell() % 8))
+    return _Encoded(begin, len(cells), texts)
+
+
+def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Place:
+    """Write cells of text as Arrow has them."""
+    begin, ends, at = file.tell(), np.zeros(len(cells) + 1, dtype=np.int32), 1
+    for chunk in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
+        _, offsets, text = chunk.buffers()
+        if not len(chunk):
+            continue
+        bounds = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if int(ends[at - 1]) + int(bounds[-1]) - int(bounds[0]) > np.iinfo(np.int32).max:
+            raise pa.ArrowCapacityError("a column of more than 2 GiB of text")
+        if text is not None:
+            file.write(memoryview(text)[bounds[0] : bounds[-1]])
+        np.add(bounds[1:], ends[at - 1] - bounds[0], out=ends[at : at + len(chunk)])
+        at += len(chunk)
+    file.write(bytes(-file.tell() % 8))
+    place = _Place(begin, file.tell(), len(cells))
+    file.write(ends.data)
+    file.write(bytes(-file.tell() % 8))
+    return place
