@@ -262,7 +262,7 @@ def _planned(
     now: Roster = planning.empty_roster()
     before: dict[str, FileShape] | None = None
     undecided: Sequence[HoldReason] = ()
-    with shared.progress("check") as progress, shelf.standing_in(here.config.rosters) if here else nullcontext():
+    with shared.progress("check") as progress, shelf.standing_in(here.config.rosters) if here and here.config.data.is_dir() else nullcontext():
         stages.progress = progress
         if here is not None:
             with stages.stage("roster"), database.reading(here.engine) as connection:

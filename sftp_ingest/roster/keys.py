@@ -31,10 +31,11 @@ def check_keys(court: Court, rows: Rows) -> None:
     if not len(later):
         return
     pairs = [pa.array(later), pa.array(first_of)]
-    differs = {}
-    for column in rows.frame.columns:
-        if column not in table.key:
-            differs[column] = pc.not_equal(*(rows.column(column).take(each) for each in pairs)).to_numpy(zero_copy_only=False)
+    differs = {
+        column: pc.not_equal(*(rows.column(column).take(each) for each in pairs)).to_numpy(zero_copy_only=False)
+        for column in rows.frame.columns
+        if column not in table.key
+    }
     own = np.zeros(len(later), dtype=bool)
     repeated = np.zeros(len(later), dtype=bool)
     for column, different in differs.items():

@@ -41,7 +41,7 @@ _folders: list[Path] = []
 
 @contextmanager
 def standing_in(folder: Path) -> Iterator[None]:
-    """Inside, large cells of this process lie in files in the folder, which is made where it is not there yet."""
+    """Inside, what is large in this process lies in files in the folder, which is made when it is needed."""
     _folders.append(folder)
     try:
         with memory.letting_go():
@@ -120,7 +120,7 @@ def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 class Pile:
-    """Tables of one schema, laid one on the other."""
+    """Tables of one schema, laid one on the other: in the file, where there is one."""
 
     def __init__(self, schema: pa.Schema, file: IO[bytes] | None) -> None:
         self._tables = [schema.empty_table()]
@@ -184,7 +184,7 @@ class _Encoded:
 
 def _file() -> IO[bytes]:
     folder = _folders[-1]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)  # and nothing above it: what is in a home's data folder is for its user alone
     return tempfile.TemporaryFile(dir=folder)
 
 
