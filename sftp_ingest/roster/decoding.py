@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ BLOCK = 2 << 20
 
 MOST_LINES = 1 << 17
 """No more lines than these are looked at together: what is noted of each takes many times the place of a blank one."""
+
+_NOT_NUL = re.compile(rb"[^\0]")
 
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -57,7 +60,15 @@ def decode(data: Data) -> Text:
 
 def is_blank(data: Data) -> bool:
     """Whether nothing but white space is there."""
-    return not any(piece.strip() for piece in shelf.pieces(data))
+    return all(piece.isspace() for piece in shelf.pieces(data))
+
+
+def ends_in_nul_bytes(data: Data) -> bool:
+    """What a file system leaves of a file that was being written when the power went; UTF-16 has NUL bytes at its beginning too."""
+    begin = data[:4096]
+    if data[-1:] != b"\0" or b"\0" in begin.rstrip(b"\0"):
+        return False
+    return not begin.endswith(b"\0") or _NOT_NUL.search(data, len(begin)) is None
 
 
 def _transcoded(data: Data, encoding: str) -> Iterator[bytes]:
@@ -98,16 +109,14 @@ def _mended(data: Data, guessed: list[int], unreadable: list[int]) -> Iterator[b
     """The text as UTF-8; the numbers of lines that were not are added to the lists."""
     line = 1
     for start, stop, count in blocks_of(data, 0):
-        pieces: list[bytes] = []
-        _decode_block(data[start:stop], line, pieces, guessed, unreadable)
-        yield b"".join(pieces)
+        yield from _mended_block(data[start:stop], line, guessed, unreadable)
         line += count
 
 
-def _decode_block(block: bytes, first_line: int, pieces: list[bytes], guessed: list[int], unreadable: list[int]) -> None:
-    """Add the block's lines as UTF-8 to the pieces; only those that hold bytes beyond ASCII are looked at one by one."""
+def _mended_block(block: bytes, first_line: int, guessed: list[int], unreadable: list[int]) -> Iterator[bytes]:
+    """The block's lines as UTF-8; only those that hold bytes beyond ASCII are looked at one by one."""
     if _is_utf8(block):
-        pieces.append(block)
+        yield block
         return
     raw = np.frombuffer(block, dtype=np.uint8)
     ends = np.flatnonzero(raw == 10)
@@ -124,9 +133,10 @@ def _decode_block(block: bytes, first_line: int, pieces: list[bytes], guessed: l
         except UnicodeDecodeError:
             text = line.decode("utf-8", errors="replace")
             unreadable.append(first_line + index)
-        pieces += (block[position:start], text.encode())
+        yield block[position:start]
+        yield text.encode()
         position = stop
-    pieces.append(block[position:])
+    yield block[position:]
 
 
 def _is_utf8(data: Data) -> bool:

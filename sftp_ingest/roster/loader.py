@@ -26,8 +26,6 @@ LONGEST_PAIRS = 1 << 20
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
-_NOT_NUL = re.compile(rb"[^\0]")
-
 _BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 """What Unicode calls white space, as far as it is ASCII."""
 
@@ -229,7 +227,7 @@ def _read(file: _File, data: Data | None, before: FileShape | None) -> None:
         return file.find("file_empty")
     if data[:16].startswith(_NOT_TEXT):
         return file.find("file_not_csv", at=(1,), hint="the file is not text")
-    if _ends_in_nul_bytes(data):
+    if decoding.ends_in_nul_bytes(data):
         return file.find("file_cut", hint="the file ends in NUL bytes")
     text = decoding.decode(data)
     del data
@@ -272,14 +270,6 @@ def _read(file: _File, data: Data | None, before: FileShape | None) -> None:
     file.unread = _unread_keys(file.table, records)
     file.faulty = _left_out(file, records)
     return None
-
-
-def _ends_in_nul_bytes(data: Data) -> bool:
-    """What a file system leaves of a file that was being written when the power went; UTF-16 has NUL bytes at its beginning too."""
-    begin = data[:4096]
-    if data[-1:] != b"\0" or b"\0" in begin.rstrip(b"\0"):
-        return False
-    return not begin.endswith(b"\0") or _NOT_NUL.search(data, len(begin)) is None
 
 
 def _header(file: _File, header: lines.Header, first_rows: Sequence[Sequence[str]], before: FileShape | None) -> list[str] | None:
@@ -415,11 +405,11 @@ def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> p
         if not blank.any():
             break
         blank &= pc.equal(column, "").to_numpy(zero_copy_only=False)
-    if blank.any():
-        file.find("row_blank", at=at[blank])
-        told = pa.array(~blank)
-        cells, at = shelf.columns(lambda name: cells[name].filter(told), cells, len(at)), at[~blank]
-    return pd.DataFrame({name: pd.array(column, dtype=TEXT) for name, column in cells.items()}, index=_index(at), copy=False)
+    frame = pd.DataFrame({name: pd.array(column, dtype=TEXT) for name, column in cells.items()}, index=_index(at), copy=False)
+    if not blank.any():
+        return frame
+    file.find("row_blank", at=at[blank])
+    return shelf.filtered(frame, ~blank)
 
 
 def _index(lines: Positions) -> pd.Index:

@@ -11,7 +11,6 @@ import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest import memory
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, in_one_piece, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, side_by_side
 
 LARGE = 64 << 20
 """From so many bytes on a file's text is put away."""
@@ -87,12 +86,10 @@ def columns(make: Callable[[str], pa.Array | pa.ChunkedArray], names: Iterable[s
     names = list(names)
     if not puts_away(rows):
         return dict(zip(names, side_by_side(lambda name: in_one_piece(make(name)), names, rows), strict=True))
-    places = []
     with _file() as file:
-        for name in names:
-            places.append(_put_away(file, make(name)))
+        found = {name: _put_away(file, make(name)) for name in names}
         lying = pa.py_buffer(memory.mapped(file) if file.tell() else b"")
-    return {name: place if isinstance(place, pa.Array) else place.cells(lying) for name, place in zip(names, places, strict=True)}
+    return {name: again(lying) for name, again in found.items()}
 
 
 def put(cells: pa.Array) -> pa.Array:
@@ -115,8 +112,7 @@ def filtered(frame: pd.DataFrame, mask: Mask) -> pd.DataFrame:
 def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Frames of text with the same columns, one behind the other."""
     names, rows = frames[0].columns, sum(map(len, frames))
-    cells = columns(lambda name: pa.chunked_array([array_of(each[name]) for each in frames], pa.string()), names, rows)
-    return pd.DataFrame({name: pd.array(each, dtype=TEXT) for name, each in cells.items()}, copy=False)
+    return frame_of(pa.table(columns(lambda name: pa.chunked_array([array_of(each[name]) for each in frames], pa.string()), names, rows)))
 
 
 class Pile:
@@ -156,30 +152,8 @@ def piled(schema: pa.Schema, size: int) -> Iterator[Pile]:
 # ---------------------------------------------------------------- files without a name
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a column's text and the ends of its cells lie in a file."""
-
-    text: int
-    ends: int
-    length: int
-
-    def cells(self, lying: pa.Buffer) -> pa.Array:
-        ends = lying.slice(self.ends, 4 * (self.length + 1))
-        return pa.Array.from_buffers(pa.string(), self.length, [None, ends, lying.slice(self.text, self.ends - self.text)])
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """Where a column lies as places in its distinct texts."""
-
-    places: int
-    length: int
-    texts: _Place
-
-    def cells(self, lying: pa.Buffer) -> pa.Array:
-        places = pa.Array.from_buffers(pa.int32(), self.length, [None, lying.slice(self.places, 4 * self.length)])
-        return pa.DictionaryArray.from_arrays(places, self.texts.cells(lying))
+_Found = Callable[[pa.Buffer], pa.Array]
+"""A column again, of the file that it was written to."""
 
 
 def _file() -> IO[bytes]:
@@ -188,22 +162,24 @@ def _file() -> IO[bytes]:
     return tempfile.TemporaryFile(dir=folder)
 
 
-def _put_away(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Place | _Encoded | pa.Array:
+def _put_away(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Found:
     """Write a column as Arrow has it, where it is of text, and no cell null."""
-    if cells.null_count or cells.type not in (pa.string(), _ENCODED):
-        return in_one_piece(cells)
-    if cells.type == pa.string():
+    if cells.type == pa.string() and not cells.null_count:
         return _written(file, cells)
-    cells = in_one_piece(cells)
-    texts, begin = _written(file, cells.dictionary), file.tell()
-    file.write(cells.indices.to_numpy().data)
-    file.write(bytes(-file.tell() % 8))
-    return _Encoded(begin, len(cells), texts)
+    whole = in_one_piece(cells)
+    if whole.type != _ENCODED or whole.null_count:
+        return lambda lying: whole
+    texts, places, length = _written(file, whole.dictionary), _laid(file, whole.indices.to_numpy().data), len(whole)
+
+    def found(lying: pa.Buffer) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.Array.from_buffers(pa.int32(), length, [None, lying.slice(places, 4 * length)]), texts(lying))
+
+    return found
 
 
-def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Place:
+def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Found:
     """Write cells of text as Arrow has them."""
-    begin, ends, at = file.tell(), np.zeros(len(cells) + 1, dtype=np.int32), 1
+    begin, ends, at = _laid(file, b""), np.zeros(len(cells) + 1, dtype=np.int32), 1
     for chunk in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
         _, offsets, text = chunk.buffers()
         if not len(chunk):
@@ -215,8 +191,13 @@ def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Place:
             file.write(memoryview(text)[bounds[0] : bounds[-1]])
         np.add(bounds[1:], ends[at - 1] - bounds[0], out=ends[at : at + len(chunk)])
         at += len(chunk)
+    length, size, behind = len(cells), int(ends[-1]), _laid(file, ends.data)
+    return lambda lying: pa.Array.from_buffers(pa.string(), length, [None, lying.slice(behind, 4 * (length + 1)), lying.slice(begin, size)])
+
+
+def _laid(file: IO[bytes], data: bytes | memoryview) -> int:
+    """Write it where a number of Arrow's may begin; where that is."""
     file.write(bytes(-file.tell() % 8))
-    place = _Place(begin, file.tell(), len(cells))
-    file.write(ends.data)
-    file.write(bytes(-file.tell() % 8))
-    return place
+    begin = file.tell()
+    file.write(data)
+    return begin

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import structlog
 
 from sftp_ingest.config import Config
 from sftp_ingest.intake.room import GAP_BYTES
+from tests.integration.disks import a_disk_of
 from tests.integration.port import BIG, PATIENCE_SECONDS, Packets, connecting, files, listening, parts, until, with_client
 
 FAILURE = asyncssh.FX_FAILURE
@@ -143,17 +142,6 @@ def status(answer: bytes) -> int:
     """The code of a STATUS packet, of which the first byte is its kind and the next four its number."""
     assert answer[0] == 101
     return int.from_bytes(answer[5:9], "big")
-
-
-@contextmanager
-def a_disk_of(home: Path, size: str) -> Iterator[None]:
-    home.mkdir(parents=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(home)], capture_output=True, check=False).returncode:
-        pytest.skip("a small tmpfs cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(home)], check=True)
 
 
 def test_a_disk_is_filled_to_the_reserve_and_no_further(config: Config, home: Path) -> None:

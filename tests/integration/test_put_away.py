@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from sftp_ingest.store import ledger
+from tests.integration.disks import a_disk_of
 from tests.integration.house import NIGHT, NOW, House
 from tests.unit.districts import Files, everything_put_away, small, student, without
 
@@ -43,25 +40,13 @@ def test_a_district_comes_to_the_same_whether_its_nights_lie_in_memory_or_not(tm
     assert {each.name.partition(".")[0] for each in house.config.rosters.iterdir()} == {"away", "usual"}
 
 
-@contextmanager
-def no_room(folder: Path) -> Iterator[None]:
-    """Inside, the folder is on a disk that takes no more than a page or two."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
-        pytest.skip("a small tmpfs cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_night_for_which_there_is_no_room_on_the_disk_is_tried_again_and_nobody_is_half_there(tmp_path: Path, engine: Engine) -> None:
     house = House.make(tmp_path, engine, "acme")
     house = House(replace(house.config, runs=replace(house.config.runs, retry_seconds=0)), engine)
     house.night(small(40))
     before = house.roster()
     files = small(400)
-    with no_room(house.config.rosters), everything_put_away(house.config.rosters), capture_logs() as logs:
+    with a_disk_of(house.config.rosters, "8k"), everything_put_away(house.config.rosters), capture_logs() as logs:
         _, run, outcome = house.night(files, NOW + NIGHT)
     assert outcome is None
     assert house.roster() == before

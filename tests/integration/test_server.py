@@ -8,7 +8,6 @@ import hashlib
 import os
 import resource
 import struct
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from sftp_ingest.intake import hostkeys, passwords, paths, server, session
 from sftp_ingest.intake.inbox import PART_PREFIX
 from sftp_ingest.intake.upload import cut
 from tests.integration.conftest import Digger
+from tests.integration.disks import a_disk_of
 from tests.integration.port import (
     BIG,
     KEY,
@@ -552,17 +552,6 @@ def test_a_file_open_for_reading_cannot_be_written(config: Config, home: Path) -
 
 
 @contextmanager
-def small_disk(home: Path) -> Iterator[None]:
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(home)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a small tmpfs cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(home)], check=True)
-
-
-@contextmanager
 def small_files(home: Path) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
@@ -572,7 +561,7 @@ def small_files(home: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("shortage", [small_disk, small_files])
+@pytest.mark.parametrize("shortage", [partial(a_disk_of, size="256k"), small_files])
 def test_a_full_disk_fails_the_close_and_leaves_no_file(config: Config, home: Path, shortage: Callable[..., object]) -> None:
     async def act(sftp: asyncssh.SFTPClient) -> None:
         with shortage(home):
