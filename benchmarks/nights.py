@@ -16,6 +16,7 @@ from benchmarks.contender import FILES
 from benchmarks.databases import POSTGRESQL, SQLITE, Databases
 from benchmarks.districts import UP_TO_M
 from benchmarks.measure import OURS_PYTHON, PEERS_PYTHON, Case, Figure, run
+from sftp_ingest import forks
 
 FIRST, UNCHANGED, CHANGED = "first", "unchanged", "1 %"
 
@@ -102,7 +103,7 @@ def _ours(at: Scene, kind: str, course: Course, _: int) -> Mapping[str, Figure]:
     with at.given.fresh(kind) as url, a_home(at.scratch, url) as home:
         for title, name in course.nights:
             folder = at.nights / name
-            environment = {"SFTP_INGEST_DATABASE_URL": url}
+            environment = {**forks.environment(), "SFTP_INGEST_DATABASE_URL": url}
             figure = run(OURS_PYTHON, "ours", "sync", environment, home=str(home), district="bench", folder=str(folder), whole=str(course.whole))
             databases.expect_ours(url, course.name, districts.people(folder))
             if title:

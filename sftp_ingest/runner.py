@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import socket
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Engine
 
+from sftp_ingest import forks
 from sftp_ingest.config import Config, load
 from sftp_ingest.errors import ConfigError, DeliveryError, IngestError, StoreError
 from sftp_ingest.logs import set_up_logging
@@ -182,9 +182,6 @@ class Runner:
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._processes: dict[tuple[int, int], BaseProcess] = {}  # by run and attempt: another daemon may have the next one
-        self._context = multiprocessing.get_context("forkserver")
-        # the fork server loads pandas once; a run then starts in milliseconds, and its memory goes with it
-        self._context.set_forkserver_preload(["sftp_ingest.ready"])
         self._next_take_up = time.monotonic() + config.runs.sweep_seconds
         self._thread = threading.Thread(target=self._live, name="runner", daemon=True)
 
@@ -236,9 +233,7 @@ class Runner:
         if run is None:
             return False
         log.info("run_begun", run=run.id, district=run.district, delivery=run.delivery, attempt=run.attempts)
-        process = self._context.Process(target=_in_own_process, args=(self._config.file, run), name=f"run-{run.id}")
-        process.start()
-        self._processes[run.id, run.attempts] = process
+        self._processes[run.id, run.attempts] = forks.begun(_in_own_process, self._config.file, run, name=f"run-{run.id}")
         return True
 
     def _reap(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import threading
 import time
@@ -17,7 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import Engine
 
-from sftp_ingest import retention
+from sftp_ingest import forks, retention
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError, StoreError
 from sftp_ingest.intake import crossing, inbox
@@ -57,7 +56,6 @@ class Sweeps:
         self._wake_runner = wake_runner
         self._overdue: set[str] = set()
         self._stopping = threading.Event()
-        self._context = multiprocessing.get_context("forkserver")
         self._looked_at: set[str] = set()
         self._turning = threading.Lock()
         self._executors = {"default": ThreadPoolExecutor(_LOOKS), "retention": ThreadPoolExecutor(1)}  # no home waits while files are compressed
@@ -183,8 +181,7 @@ class Sweeps:
         except StoreError as fault:
             log.error("ledger_unreachable", error=str(fault))
             return
-        process = self._context.Process(target=retention.in_own_process, args=(self._config.file, now), name="retention")
-        process.start()
+        process = forks.begun(retention.in_own_process, self._config.file, now, name="retention")
         while process.is_alive():
             if self._stopping.is_set():
                 process.terminate()

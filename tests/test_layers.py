@@ -15,11 +15,12 @@ PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
 GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
 ABOVE_STORE = frozenset({"copies", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps"})
-EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report", "memory", "planning"}) | ABOVE_STORE | GROUND
+EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report", "memory", "forks", "planning"}) | ABOVE_STORE | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
+    "forks": frozenset(),
     "findings": frozenset(),
     "logs": frozenset(),
     "memory": frozenset(),
@@ -38,10 +39,10 @@ TABLE: Mapping[str, frozenset[str]] = {
     "revert": GROUND | {"planning", "roster", "store"},
     "why": GROUND | {"roster", "store", "report"},
     "ready": GROUND | {"sync", "revert", "roster", "report"},
-    "runner": GROUND | {"sync", "revert", "roster.shelf", "store", "report", "logs", "memory"},
+    "runner": GROUND | {"sync", "revert", "roster.shelf", "store", "report", "logs", "memory", "forks"},
     "retention": GROUND | {"intake", "store", "report.archive", "runner", "logs"},
     "erasure": GROUND | {"copies", "intake", "roster", "store", "runner"},
-    "sweeps": GROUND | {"retention", "intake.crossing", "intake.inbox", "store"},
+    "sweeps": GROUND | {"forks", "retention", "intake.crossing", "intake.inbox", "store"},
     "daemon": EVERYTHING,
     "cli": EVERYTHING | {"daemon"},
     "__main__": frozenset({"cli"}),

@@ -25,10 +25,12 @@ _AT_SCHOOLS = ("students", "teachers", "sections")
 
 def records_of(name: str, table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """One row a key, under the roster's names; columns that were not sent are blank."""
+    sent = {each.to: each.column for each in table.fields if each.column in frame.columns and each.to and not table.repeats(each.column)}
     if table.repeat:  # in any other table two believed rows never have one key
         first = arrow.first_ones(arrow.groups([arrow.encoded(array_of(frame[column])) for column in table.key]))
-        frame = frame if first.all() else shelf.filtered(frame, first)
-    columns = {each.to: frame[each.column] for each in table.fields if each.column in frame.columns and each.to and not table.repeats(each.column)}
+        taken = [column for column in frame.columns if column in sent.values() or column.startswith("ext.")]
+        frame = frame if first.all() else shelf.filtered(frame[taken], first)
+    columns = {to: frame[column] for to, column in sent.items()}
     columns["ext"] = ext_of(frame)
     if table.source:
         columns["source"] = pd.Series(pd.array(pa.repeat(table.source, len(frame)), dtype=TEXT), index=frame.index)
