@@ -17,12 +17,12 @@ _beginning = threading.Lock()
 
 
 def environment() -> dict[str, str]:
-    """The environment of runs: ours, and large pages. Without them a run with millions of rows spends a tenth of its time on being given small ones.
+    """What runs have in their environment beside what is in ours. With small pages one with millions of rows spends a tenth of its time on being given them.
 
     What the operator says of large pages himself stays as it is.
     """
     told = os.environ.get(_TUNABLES, "")
-    return {**os.environ, _TUNABLES: told if "hugetlb" in told else ":".join(filter(None, (told, _LARGE_PAGES)))}
+    return {_TUNABLES: told if "hugetlb" in told else ":".join(filter(None, (told, _LARGE_PAGES)))}
 
 
 def begun(target: Callable[..., None], *args: object, name: str) -> BaseProcess:
@@ -41,7 +41,7 @@ def _large_pages() -> Iterator[None]:
     """Inside, what is forked from begins with large pages, if it has not begun yet: it inherits what is then this process's environment."""
     with _beginning:
         before = os.environ.get(_TUNABLES)
-        os.environ[_TUNABLES] = environment()[_TUNABLES]
+        os.environ.update(environment())
         try:
             yield
         finally:

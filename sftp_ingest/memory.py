@@ -13,7 +13,7 @@ from typing import IO
 import pyarrow as pa
 
 _LARGE = 5 << 18
-"""Pieces of so many bytes are asked of the kernel one by one, and go back to it when they are free; those in which files are read are smaller."""
+"""Pieces of so many bytes are asked of the kernel one by one, and go back to it when they are free; those of a mebibyte, as files are read, are used again."""
 
 _M_MMAP_THRESHOLD = -3
 """Of glibc's malloc.h."""

@@ -115,19 +115,15 @@ def places_of_keys(keys: Sequence[pa.Array], among: Sequence[pa.Array]) -> Place
 
     Keys of several parts become numbers, and both sides are sorted: to hash millions takes three times as long, and more memory.
     """
-    numbers, others = keys[0], among[0]
-    if not len(others):
-        return np.full(len(numbers), -1, dtype=np.int32)
-    if len(keys) > 1 and _FEW * len(numbers) < len(others):
-        maybe = np.flatnonzero(np.logical_and.reduce([is_in(within, part) for part, within in zip(keys, among, strict=True)]))
-        places = places_of_keys(keys, [within.take(pa.array(maybe)) for within in among])
-        return np.append(maybe, -1)[places].astype(np.int32)  # the last of which stands at -1
+    if not len(among[0]):
+        return np.full(len(keys[0]), -1, dtype=np.int32)
     if len(keys) > 1:
         return _places_of_parts(keys, among)
-    if len(numbers) >= len(others):
-        return places_of(numbers, others)
-    of_other = places_of(others, numbers)
-    found = np.full(len(numbers), -1, dtype=np.int32)
+    cells, others = keys[0], among[0]
+    if len(cells) >= len(others):
+        return places_of(cells, others)
+    of_other = places_of(others, cells)
+    found = np.full(len(cells), -1, dtype=np.int32)
     at = np.flatnonzero(of_other >= 0)
     found[of_other[at]] = at
     return found
@@ -135,21 +131,20 @@ def places_of_keys(keys: Sequence[pa.Array], among: Sequence[pa.Array]) -> Place
 
 def _places_of_parts(keys: Sequence[pa.Array], among: Sequence[pa.Array]) -> Places:
     """As `places_of_keys`, of keys of several parts."""
-    known = [encoded(within) for within in among]
-    bits = max(len(keys[0]), len(among[0])).bit_length()
+    rows = len(keys[0]), len(among[0])
+    if _FEW * rows[0] < rows[1]:
+        maybe = np.flatnonzero(np.logical_and.reduce([is_in(within, part) for part, within in zip(keys, among, strict=True)]))
+        places = places_of_keys(keys, [within.take(pa.array(maybe)) for within in among])
+        return np.append(maybe, -1)[places].astype(np.int32)  # the last of which stands at -1
+    known, bits = [encoded(within) for within in among], max(rows).bit_length()
     if math.prod(len(each.texts) for each in known) << bits > _NUMBERS:
         return places_of(key_of(keys), key_of(among))
-    numbers, others = np.zeros(len(keys[0]), dtype=np.uint64), np.zeros(len(among[0]), dtype=np.uint64)
-    there = np.ones(len(keys[0]), dtype=bool)
-    for part, within in zip(keys, known, strict=True):
-        place = places_of(part, within.texts)
-        there &= place >= 0
-        for codes, behind in ((numbers, place), (others, within.places)):
-            codes *= np.uint64(len(within.texts))
-            codes += behind.astype(np.uint64)
-    left, right = _with_places(numbers[there], np.flatnonzero(there), bits), _with_places(others, np.arange(len(others)), bits)
+    told = [Encoded(within.texts, places_of(part, within.texts)) for part, within in zip(keys, known, strict=True)]
+    there = np.logical_and.reduce([each.places >= 0 for each in told])
+    left = _with_places(groups([each.filter(there) for each in told]), np.flatnonzero(there), bits)
+    right = _with_places(groups(known), np.arange(rows[1]), bits)
     place_of = np.uint64((1 << bits) - 1)
-    found = np.full(len(numbers), -1, dtype=np.int32)
+    found = np.full(rows[0], -1, dtype=np.int32)
     for begin in range(0, len(left), _AT_ONCE):
         wanted = left[begin : begin + _AT_ONCE]
         near = right[np.minimum(np.searchsorted(right, wanted & ~place_of), len(right) - 1)]
@@ -158,12 +153,13 @@ def _places_of_parts(keys: Sequence[pa.Array], among: Sequence[pa.Array]) -> Pla
     return found
 
 
-def _with_places(numbers: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.uint64]:
-    """The numbers in order, each with its place in its last bits."""
-    numbers <<= bits
-    numbers |= places.astype(np.uint64)
-    numbers.sort()
-    return numbers
+def _with_places(numbers: npt.NDArray[np.int64], places: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.uint64]:
+    """The numbers in order, each with its place in its last bits; they themselves are no more."""
+    packed = numbers.view(np.uint64)
+    packed <<= bits
+    packed |= places.view(np.uint64)
+    packed.sort()
+    return packed
 
 
 @dataclass(frozen=True)
