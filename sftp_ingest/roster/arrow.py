@@ -65,8 +65,9 @@ def spelt_out(cells: pa.Array) -> pa.Array:
 
 
 def says_nothing(cells: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether all cells are blank texts: told by how many letters they have together, without a look at any."""
-    return all(_letters(piece) == 0 for piece in (cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]))
+    """Whether all cells are blank texts: told by how many letters they, or the texts that they are places in, have together, without a look at any."""
+    pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
+    return all(_letters(piece.dictionary if pa.types.is_dictionary(piece.type) else piece) == 0 for piece in pieces)
 
 
 def _letters(cells: pa.Array) -> int:
@@ -87,14 +88,18 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
 
 
 def is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> Mask:
-    """Which cells are among the others."""
+    """Which cells are among the others. Of cells that are encoded, each distinct text is looked for once."""
+    if pa.types.is_dictionary(cells.type):
+        whole = in_one_piece(cells)
+        of_text: Mask = is_in(whole.dictionary, of)[whole.indices.to_numpy()]
+        return of_text
     found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)
     return found
 
 
 def key_of(parts: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     """One text a row that tells its key from every other: parts are joined behind their lengths, so that ("a", "bc") is not ("ab", "c")."""
-    whole = [in_one_piece(part) for part in parts]
+    whole = [spelt_out(in_one_piece(part)) for part in parts]
     if len(whole) == 1:
         return whole[0]
     first = whole[0]
@@ -119,7 +124,7 @@ def places_of_keys(keys: Sequence[pa.Array], among: Sequence[pa.Array]) -> Place
         return np.full(len(keys[0]), -1, dtype=np.int32)
     if len(keys) > 1:
         return _places_of_parts(keys, among)
-    cells, others = keys[0], among[0]
+    cells, others = keys[0], spelt_out(among[0])
     if len(cells) >= len(others):
         return places_of(cells, others)
     of_other = places_of(others, cells)
@@ -136,10 +141,10 @@ def _places_of_parts(keys: Sequence[pa.Array], among: Sequence[pa.Array]) -> Pla
         maybe = np.flatnonzero(np.logical_and.reduce([is_in(within, part) for part, within in zip(keys, among, strict=True)]))
         places = places_of_keys(keys, [within.take(pa.array(maybe)) for within in among])
         return np.append(maybe, -1)[places].astype(np.int32)  # the last of which stands at -1
-    known, bits = [encoded(within) for within in among], max(rows).bit_length()
+    known, bits = side_by_side(encoded, among, rows[1]), max(rows).bit_length()
     if math.prod(len(each.texts) for each in known) << bits > _NUMBERS:
         return places_of(key_of(keys), key_of(among))
-    told = [Encoded(within.texts, places_of(part, within.texts)) for part, within in zip(keys, known, strict=True)]
+    told = side_by_side(lambda each: Encoded(each[1].texts, places_of(each[0], each[1].texts)), zip(keys, known, strict=True), rows[0])
     there = np.logical_and.reduce([each.places >= 0 for each in told])
     left = _with_places(groups([each.filter(there) for each in told]), np.flatnonzero(there), bits)
     right = _with_places(groups(known), np.arange(rows[1]), bits)
@@ -189,8 +194,8 @@ class Encoded:
 
 
 def encoded(cells: pa.Array) -> Encoded:
-    """The cells, none of them null, by their distinct texts, in order of first appearance."""
-    dictionary = cells.dictionary_encode()
+    """The cells, none of them null, by their distinct texts, in order of first appearance; cells that are encoded already, as they are."""
+    dictionary = cells if pa.types.is_dictionary(cells.type) else cells.dictionary_encode()
     return Encoded(dictionary.dictionary, dictionary.indices.to_numpy())
 
 

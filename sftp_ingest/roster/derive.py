@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, LONGEST_TEAM, Assembled, Derivations, Roster
-from sftp_ingest.roster import contacts, shelf, subjects, values
-from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, says_nothing
+from sftp_ingest.roster import contacts, layers, shelf, subjects, values
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of
+from sftp_ingest.roster.layers import Layers
 
 Numbers = npt.NDArray[np.int64]
 
@@ -81,25 +82,28 @@ class _Standing:
 
 
 def _standing(name: str, columns: Sequence[str], assembled: Assembled, now: Roster) -> _Standing:
-    entity, held = ENTITIES[name], now.entities[name]
-    active = held["active"].to_numpy(dtype=bool)
+    entity, held = ENTITIES[name], layers.of_entity(now, name)
+    active = held.active
     wanted = assembled.roster.entities.get(name)
-    spoken_for = np.zeros(len(held), dtype=bool)
+    spoken_for = np.zeros(len(active), dtype=bool)
     if wanted is None:
         at = np.flatnonzero(active)
     else:
-        spoken_for = active & _spoken_for({column: array_of(held[column]) for column in entity.key}, assembled.seen.get(name))
+        seen = assembled.seen.get(name)
+        if seen is not None and len(seen):
+            everywhere = np.arange(len(active))
+            spoken_for = active & _spoken_for({column: held.take(column, everywhere) for column in entity.key}, seen)
         at = np.flatnonzero(spoken_for | active & _undelivered(name, held, assembled, now))
         if len(at):
-            at = at[~is_in(_keys(held, entity.key, at), _keys(wanted, entity.key))]
+            at = at[~is_in(key_of([held.take(column, at) for column in entity.key]), _keys(wanted, entity.key))]
     first = 0 if wanted is None else len(wanted)
     joined = {}
     for column in columns:
         parts = [] if wanted is None else [array_of(wanted[column])]
         if len(at) or wanted is None:
-            parts.append(array_of(held[column]).take(pa.array(at)))
+            parts.append(held.take(column, at))
         joined[column] = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-    schools = [array_of(held[column]).take(pa.array(at)) for column in ("school_id", "sis_school_id") if name != "schools" and column in entity.values]
+    schools = [held.take(column, at) for column in ("school_id", "sis_school_id") if name != "schools" and column in entity.values]
     return _Standing(joined, np.concatenate((np.zeros(first, dtype=bool), spoken_for[at])), pa.concat_arrays([_NOTHING, *schools]))
 
 
@@ -111,16 +115,15 @@ def _open_schools(standing: Mapping[str, _Standing], now: Roster) -> pa.Array:
     return pc.unique(pa.concat_arrays([standing["schools"].columns["school_id"], before.filter(pc.is_in(before, value_set=named))]))
 
 
-def _keys(frame: pd.DataFrame, key: Sequence[str], at: Numbers | None = None) -> pa.Array:
-    columns = {column: array_of(frame[column]) for column in key}
-    return key_of([columns[column] if at is None else columns[column].take(pa.array(at)) for column in key])
+def _keys(frame: pd.DataFrame, key: Sequence[str]) -> pa.Array:
+    return key_of([array_of(frame[column]) for column in key])
 
 
-def _spoken_for(keys: Mapping[str, pa.Array], seen: pd.DataFrame | None) -> Mask:
+def _spoken_for(keys: Mapping[str, pa.Array], seen: pd.DataFrame) -> Mask:
     """Which records the keys of rejected rows may mean; a null stands for any value."""
     names = list(keys)
     mask = np.zeros(len(keys[names[0]]), dtype=bool)
-    if seen is None or not len(seen) or not len(mask):
+    if not len(mask):
         return mask
     blank = seen[names].isna()
     if blank.all(axis=1).any():
@@ -138,24 +141,24 @@ def _spoken_for(keys: Mapping[str, pa.Array], seen: pd.DataFrame | None) -> Mask
     return mask
 
 
-def _undelivered(name: str, held: pd.DataFrame, assembled: Assembled, now: Roster) -> Mask:
+def _undelivered(name: str, held: Layers, assembled: Assembled, now: Roster) -> Mask:
     """Records of a source that was not delivered; teachers are told in the row of their section, and stand as long as nothing is told of it."""
     covered = assembled.covered.get(name)
     if "source" in ENTITIES[name].values:
         return _of_other_source(held, covered)
     if covered is None:
-        return np.zeros(len(held), dtype=bool)
-    sections = now.entities["sections"]
-    elsewhere = array_of(sections.loc[_of_other_source(sections, covered), "section_id"])
+        return np.zeros(len(held.active), dtype=bool)
+    sections = layers.of_entity(now, "sections")
+    elsewhere = sections.take("section_id", np.flatnonzero(_of_other_source(sections, covered) & sections.there))
     if (wanted := assembled.roster.entities.get("sections")) is not None:
         elsewhere = elsewhere.filter(pa.array(~is_in(elsewhere, array_of(wanted["section_id"]))))
-    return is_in(array_of(held["section_id"]), elsewhere)
+    return held.among("section_id", elsewhere)
 
 
-def _of_other_source(held: pd.DataFrame, covered: frozenset[str] | None) -> Mask:
-    if covered is None or ("" in covered and says_nothing(array_of(held["source"]))):
-        return np.zeros(len(held), dtype=bool)
-    return ~is_in(array_of(held["source"]), pa.array(sorted(covered), pa.string()))
+def _of_other_source(held: Layers, covered: frozenset[str] | None) -> Mask:
+    if covered is None or ("" in covered and held.says_nothing("source")):
+        return np.zeros(len(held.active), dtype=bool)
+    return ~held.among("source", pa.array(sorted(covered), pa.string()))
 
 
 # ---------------------------------------------------------------- who is in which section
@@ -302,9 +305,9 @@ def _people(
     here = links.person < len(people)  # not of those who stay though their row was rejected: they stay as they are
     person, section = (links.person, links.section) if here.all() else (links.person[here], links.section[here])
     tally = _Tally.of(person, school[section], len(schools))
-    held = now.entities[name]
-    held = held[held["active"].to_numpy(dtype=bool)]
-    before = places_of(array_of(people["sis_id"]), array_of(held["sis_id"]))
+    held = layers.of_entity(now, name)
+    still = np.flatnonzero(held.active)
+    before = places_of(array_of(people["sis_id"]), held.take("sis_id", still))
     in_doubt = links.of_person[: len(people)] + links.anybody
     newcomers = np.bincount(school, weights=links.newcomers, minlength=len(schools)).astype(np.int64)
     primary = sent_school = places_of(sent, schools)
@@ -321,7 +324,7 @@ def _people(
 
         primary = tally.commonest(len(people), order)
         primary = np.where(primary < 0, sent_school, primary)
-        old_school = _at(array_of(held["school_id"]), before, None)
+        old_school = _at(held.take("school_id", still), before, None)
         old = np.where(is_in(old_school, open_schools), places_of(old_school, schools), -1)  # nobody stays at a school that leaves
         doubt = in_doubt + np.where(old >= 0, newcomers[old], 0)
         uncounted = enrolled.of_section + enrolled.anywhere > 0
@@ -339,7 +342,7 @@ def _people(
     lists = _lists(schools, value, np.searchsorted(group, np.arange(len(people) + 1)))
     if links.anybody or newcomers.any() or in_doubt.any():
         spoken_for = set(schools.filter(pa.array(newcomers > 0)).to_pylist())
-        lists = _not_shortened(lists, _at(array_of(held["school_ids"]), before, None), in_doubt > 0, spoken_for, set(open_schools.to_pylist()))
+        lists = _not_shortened(lists, _at(held.take("school_ids", still), before, None), in_doubt > 0, spoken_for, set(open_schools.to_pylist()))
     return people.assign(school_id=school_id, school_ids=_texts(lists))
 
 
@@ -409,14 +412,14 @@ def _sections(
     sections: pd.DataFrame, enrolled: _Memberships, teaching: _Memberships, standing: Mapping[str, _Standing], now: Roster, switches: Derivations
 ) -> pd.DataFrame:
     """Sections with name, grade, subject, and without course or term where these are switched off."""
-    held = now.entities["sections"]
-    held = held[held["active"].to_numpy(dtype=bool)]
-    before = places_of(array_of(sections["section_id"]), array_of(held["section_id"]))
+    held = layers.of_entity(now, "sections")
+    still = np.flatnonzero(held.active)
+    before = places_of(array_of(sections["section_id"]), held.take("section_id", still))
     columns = {column: sections[f"sis_{column}"].array for column in ("name", "grade", "subject")}
     if switches.section_name:
         columns["name"] = _texts(_names(sections, teaching, standing))
     if switches.section_grade:
-        columns["grade"] = _texts(_grades(array_of(sections["sis_grade"]), enrolled, standing["students"], _at(array_of(held["grade"]), before, None)))
+        columns["grade"] = _texts(_grades(array_of(sections["sis_grade"]), enrolled, standing["students"], _at(held.take("grade", still), before, None)))
     if switches.subject:
         columns["subject"] = _texts(_subjects(sections))
     blank = pd.array(pa.repeat("", len(sections)), dtype=TEXT)

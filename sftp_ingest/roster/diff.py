@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.findings import Finding, finding
 from sftp_ingest.model import ENTITIES, LEFT_BY_MOVING, OPERATIONS, ChangeSet, Entity, Roster
-from sftp_ingest.roster import shelf
-from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, frame_of, in_one_piece, is_in, key_of, places_of_keys, says_nothing, side_by_side
+from sftp_ingest.roster import layers, shelf
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, frame_of, in_one_piece, is_in, key_of, places_of_keys, says_nothing, side_by_side, spelt_out
 
 Positions = npt.NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class _Side:
     """One entity while it is compared: where each wanted row stands now, and which rows now are missing tonight."""
 
     entity: Entity
-    now: pa.Table
+    now: pa.Table  # of which a column may be encoded
     wanted: pa.Table
     active: Mask
     position: Places  # of each wanted row in `now`, or -1
@@ -59,6 +59,11 @@ class _Side:
     @property
     def leaving(self) -> Mask:
         return self.missing & ~self.kept
+
+    def held(self, column: str, which: Mask | pa.Array) -> pa.Array:
+        """The column's cells now, of the records that are masked, or at the places; null where a place is."""
+        places = pa.array(np.flatnonzero(which)) if isinstance(which, np.ndarray) else which
+        return spelt_out(in_one_piece(self.now[column]).take(places))
 
 
 def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], covered: Mapping[str, Collection[str]] = {}) -> ChangeSet:
@@ -91,10 +96,12 @@ def compare(now: Roster, wanted: Roster, seen: Mapping[str, pd.DataFrame], cover
 
 
 def _side(entity: Entity, now: Roster, wanted: pd.DataFrame) -> _Side:
-    held = now.entities.get(entity.name)
-    before = _table(held, entity.columns) if held is not None else pa.table({column: pa.array([], pa.string()) for column in entity.columns})
+    before = pa.table({column: pa.array([], pa.string()) for column in entity.columns})
+    active = np.zeros(0, dtype=bool)
+    if entity.name in now.entities:
+        held = layers.of_entity(now, entity.name).table((*entity.columns, "active"))
+        before, active = held.select(entity.columns), in_one_piece(held["active"]).to_numpy(zero_copy_only=False)
     after = _table(wanted, entity.columns)
-    active = held["active"].to_numpy(dtype=bool) if held is not None else np.zeros(0, dtype=bool)
     position = places_of_keys(*([in_one_piece(side[column]) for column in entity.key] for side in (after, before)))
     found = np.zeros(len(before), dtype=bool)
     found[position[position >= 0]] = True
@@ -121,11 +128,11 @@ def _keep_uncovered(sides: Mapping[str, _Side], name: str, sources: Collection[s
         return
     known = pa.array(list(sources), pa.string())
     if "source" in side.entity.values:
-        side.kept[at] |= ~is_in(side.now["source"].take(pa.array(at)), known)
+        side.kept[at] |= ~is_in(side.held("source", pa.array(at)), known)
     else:
         sections = sides["sections"]
-        elsewhere = pa.array(~sections.told & ~is_in(sections.now["source"], known))
-        side.kept[at] |= is_in(side.now["section_id"].take(pa.array(at)), sections.now["section_id"].filter(elsewhere))
+        elsewhere = ~sections.told & ~is_in(sections.now["source"], known)
+        side.kept[at] |= is_in(side.held("section_id", pa.array(at)), sections.held("section_id", elsewhere))
 
 
 def _keep_seen(side: _Side, seen: pd.DataFrame | None) -> Iterable[Finding]:
@@ -160,9 +167,9 @@ def _end_memberships(sides: Mapping[str, _Side]) -> None:
         side = sides[name]
         for column, parent in columns.items():
             each = sides[parent]
-            left = each.now[each.entity.key[0]].filter(pa.array(each.leaving | ~(each.active | each.told))).combine_chunks()
+            left = each.held(each.entity.key[0], each.leaving | ~(each.active | each.told))
             at = np.flatnonzero(side.kept)
-            side.kept[at] = ~is_in(side.now[column].take(pa.array(at)), left)
+            side.kept[at] = ~is_in(side.held(column, pa.array(at)), left)
 
 
 def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
@@ -178,12 +185,12 @@ def _keep_parents(sides: Mapping[str, _Side], now: Roster) -> Iterable[Finding]:
                 named.append("sis_school_id")
             for column in named:
                 if name in sides:
-                    needed.append(sides[name].now[column].filter(pa.array(sides[name].kept & sides[name].missing)))
-                    needed.append(sides[name].wanted[column])  # changes may end a school, and say nothing of those who are there
+                    needed.append(sides[name].held(column, sides[name].kept & sides[name].missing))
+                    needed.append(in_one_piece(sides[name].wanted[column]))  # changes may end a school, and say nothing of those who are there
                 elif name in now.entities:
-                    held = now.entities[name]
-                    needed.append(pa.chunked_array([array_of(held.loc[held["active"].to_numpy(dtype=bool), column])]))
-        still = side.leaving & is_in(side.now[side.entity.key[0]], pa.chunked_array([chunk for each in needed for chunk in each.chunks], pa.string()))
+                    held = layers.of_entity(now, name)
+                    needed.append(held.take(column, np.flatnonzero(held.active)))
+        still = side.leaving & is_in(side.now[side.entity.key[0]], pa.chunked_array(needed, pa.string()))
         if still.any():
             side.kept |= still
             yield finding("parent_kept", parent, count=int(still.sum()))
@@ -198,10 +205,10 @@ def _changes(side: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
     operation = _operations(side)
     touched = _where(operation != _NOTHING)
     left = np.flatnonzero(side.leaving)
-    keys = pa.concat_tables([_taken(side.wanted, entity.key, touched), _taken(side.now, entity.key, left)])
+    keys = pa.concat_tables([_taken(side.wanted, entity.key, touched), _left(side, entity.key, left)])
     order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in entity.key]).to_numpy()
     if len(left):
-        parts = [_taken(side.wanted, entity.columns, touched), side.now.take(pa.array(left))]
+        parts = [_taken(side.wanted, entity.columns, touched), _left(side, entity.columns, left)]
         after = pa.concat_tables(parts).combine_chunks().take(pa.array(order))
     else:
         after = _taken(side.wanted, entity.columns, order if isinstance(touched, slice) else touched[order])
@@ -224,7 +231,7 @@ def _operations(side: _Side) -> npt.NDArray[np.int8]:
         for column in entity.values:
             if says_nothing(side.now[column]) and says_nothing(side.wanted[column]):
                 continue
-            held = side.now[column].take(pa.array(at))
+            held = side.held(column, pa.array(at))
             different = there & pc.not_equal(side.wanted[column], held).to_numpy(zero_copy_only=False)
             differs |= different
             if column == entity.school and entity.name != "enrollments":
@@ -248,6 +255,12 @@ def _taken(table: pa.Table, columns: Sequence[str], at: Positions | slice) -> pa
     return pa.table(shelf.columns(lambda name: table[name].take(places), columns, len(at)))
 
 
+def _left(side: _Side, columns: Sequence[str], at: Positions) -> pa.Table:
+    """The columns of records that leave, as they are now."""
+    places = pa.array(at)
+    return pa.table(shelf.columns(lambda name: side.held(name, places), columns, len(at)))
+
+
 def _before(side: _Side, source: Places | Positions) -> pa.Table:
     """What was held at the places; blanks where a place is -1, which in a first load is one array for all columns."""
     blank = source < 0
@@ -255,7 +268,7 @@ def _before(side: _Side, source: Places | Positions) -> pa.Table:
         cells = shelf.blank(len(source))
         return pa.table(dict.fromkeys(side.entity.values, cells))
     at = pa.array(source, mask=blank)
-    return pa.table({column: pc.fill_null(side.now[column].take(at), "") for column in side.entity.values})
+    return pa.table({column: pc.fill_null(side.held(column, at), "") for column in side.entity.values})
 
 
 def _unchanged(side: _Side, changes: pd.DataFrame) -> int:

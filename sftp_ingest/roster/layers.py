@@ -28,6 +28,7 @@ from sftp_ingest.roster.arrow import (
     frame_of,
     in_one_piece,
     is_in,
+    joined,
     places_of,
     places_of_keys,
     says_nothing,
@@ -66,6 +67,12 @@ class Layers:
         table = _table(frame)
         return cls(table, table.slice(0, 0), np.zeros(len(table), dtype=bool))
 
+    @property
+    def there(self) -> Mask:
+        """Which rows are records, active or not: all but those that are replaced."""
+        found: Mask = np.concatenate((~self.replaced, np.ones(len(self.later), dtype=bool)))
+        return found
+
     @cached_property
     def active(self) -> Mask:
         """Which records are active."""
@@ -76,14 +83,23 @@ class Layers:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """All records, as `rosters.current` gives them."""
+        return self.columns(self.base.column_names)
+
+    def columns(self, names: Sequence[str]) -> pd.DataFrame:
+        """These columns of the frame, where it is not worth while to make all."""
+        return frame_of(_spelt_out(self.table(names)))
+
+    def table(self, names: Sequence[str]) -> pa.Table:
+        """These columns of the frame as Arrow has them, each in one piece; what is encoded in `base` is encoded."""
         if not len(self.later) and not self.replaced.any():
-            return frame_of(_spelt_out(self.base))
+            return pa.table({name: in_one_piece(self.base[name]) for name in names})
         stays = pa.array(~self.replaced)
 
-        def standing(name: str) -> pa.ChunkedArray:
-            return pa.chunked_array([spelt_out(in_one_piece(self.base[name]).filter(stays)), *self.later[name].chunks])
+        def standing(name: str) -> pa.Array | pa.ChunkedArray:
+            base, later = in_one_piece(self.base[name]).filter(stays), in_one_piece(self.later[name])
+            return joined([encoded(base), encoded(later)]).cells if pa.types.is_dictionary(base.type) else pa.chunked_array([base, later])
 
-        return frame_of(pa.table(shelf.columns(standing, self.base.column_names, len(self.base))))
+        return pa.table(shelf.columns(standing, names, len(self.base)))
 
     def which(self, column: str, told: Callable[[pa.Array], npt.NDArray[Answer]], at_once: int = _FEW) -> npt.NDArray[Answer]:
         """What is told of each cell of the column, where that can be told of one part of them after the other, each of so many."""
@@ -99,8 +115,7 @@ class Layers:
 
     def says_nothing(self, column: str) -> bool:
         """Whether all cells of the column are blank, those of replaced rows among them."""
-        base = in_one_piece(self.base[column])
-        return says_nothing(base.dictionary if pa.types.is_dictionary(base.type) else base) and says_nothing(self.later[column])
+        return says_nothing(self.base[column]) and says_nothing(self.later[column])
 
     def among(self, column: str, texts: pa.Array) -> Mask:
         """Which cells of the column are among the texts."""
@@ -234,6 +249,11 @@ def of_entity(now: Roster, name: str) -> Layers:
     return now.entities.layers[name] if isinstance(now.entities, _Entities) else Layers.of(now.entities[name])
 
 
+def columns(now: Roster, name: str, *names: str) -> pd.DataFrame:
+    """These columns of an entity's frame, and `active`; no other is made of its layers."""
+    return of_entity(now, name).columns([*dict.fromkeys((*names, "active"))])
+
+
 def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, Layers]:
     """The roster with all changes of the set."""
     changed = {name: changes for name, changes in change_set.changes.items() if name in layers and len(changes)}
@@ -241,7 +261,10 @@ def after(layers: Mapping[str, Layers], change_set: ChangeSet) -> Mapping[str, L
 
 
 def _spelt_out(table: pa.Table) -> pa.Table:
-    return pa.table(shelf.columns(lambda name: spelt_out(in_one_piece(table[name])), table.column_names, len(table)))
+    """The table with texts in place of what is encoded; other columns stay where they are."""
+    codes = [name for name in table.column_names if pa.types.is_dictionary(table[name].type)]
+    told = shelf.columns(lambda name: spelt_out(in_one_piece(table[name])), codes, len(table))
+    return pa.table({name: told.get(name, table[name]) for name in table.column_names})
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:

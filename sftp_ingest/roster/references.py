@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Rejections, Roster
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of, says_nothing
+from sftp_ingest.roster import layers
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, is_in, places_of
 from sftp_ingest.roster.contract import Reference
 from sftp_ingest.roster.court import NO_IDS, Court, Ids, Rows, distinct, distinct_ids, joined, seen_of
 from sftp_ingest.roster.ids import likely, presentable
@@ -26,14 +27,16 @@ def ids_of(now: Roster) -> dict[str, Ids]:
     """The district's ids, of the tables that others refer to; and those of the sections of enrollments, as far as side files brought these."""
     ids_by_table = {}
     for name in _SINGULAR:
-        frame = now.entities[name]
-        ids = array_of(frame[ENTITIES[name].key[0]])
+        key = ENTITIES[name].key[0]
+        frame = layers.columns(now, name, key, *({"source"} & {*ENTITIES[name].columns}))
+        ids = array_of(frame[key])
         active = pa.array(frame["active"].to_numpy(dtype=bool))
         sources = array_of(frame["source"]) if "source" in frame.columns else pa.array([""] * len(frame), pa.string())
         ids_by_table[name] = Ids(standing=ids.filter(active), sources=sources.filter(active), ever=ids)
-    frame = now.entities["enrollments"]
-    sources = array_of(frame["source"])
-    if not says_nothing(sources):
+    enrollments = layers.of_entity(now, "enrollments")
+    if not enrollments.says_nothing("source"):
+        frame = layers.columns(now, "enrollments", "section_id", "source")
+        sources = array_of(frame["source"])
         aside = pa.array(frame["active"].to_numpy(dtype=bool) & ~is_in(sources, pa.array([""])))
         sections = array_of(frame["section_id"]).filter(aside)
         ids_by_table["enrollments"] = Ids(standing=sections, sources=sources.filter(aside), ever=sections)
