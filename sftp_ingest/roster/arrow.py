@@ -93,6 +93,10 @@ def is_in(cells: pa.Array | pa.ChunkedArray, of: pa.Array | pa.ChunkedArray) -> 
         whole = in_one_piece(cells)
         of_text: Mask = is_in(whole.dictionary, of)[whole.indices.to_numpy()]
         return of_text
+    if not len(cells):
+        return np.zeros(0, dtype=bool)
+    if _FEW * len(cells) < len(of):
+        of = of.filter(pc.is_in(of, value_set=cells))
     found: Mask = pc.is_in(cells, value_set=of).to_numpy(zero_copy_only=False)
     return found
 
@@ -111,6 +115,12 @@ def places_of(cells: pa.Array, among: pa.Array) -> Places:
     if pa.types.is_dictionary(cells.type):
         of_text: Places = places_of(cells.dictionary, among)[cells.indices.to_numpy()]
         return of_text
+    if not len(cells):
+        return np.zeros(0, dtype=np.int32)
+    if _FEW * len(cells) < len(among):
+        maybe = np.flatnonzero(pc.is_in(among, value_set=cells).to_numpy(zero_copy_only=False)).astype(np.int32)
+        among_few: Places = np.append(maybe, np.int32(-1))[places_of(cells, among.take(pa.array(maybe)))]  # the last of which stands at -1
+        return among_few
     found: Places = pc.index_in(cells, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
     return found
 

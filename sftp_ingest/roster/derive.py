@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, LONGEST_TEAM, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, layers, shelf, subjects, values
-from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of
+from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, side_by_side
 from sftp_ingest.roster.layers import Layers
 
 Numbers = npt.NDArray[np.int64]
@@ -188,8 +188,8 @@ class _Memberships:
         """The memberships of an entity whose keys are a section and a person."""
         column = ENTITIES[name].key[1]
         people, sections, links = standing["students" if name == "enrollments" else "teachers"], standing["sections"], standing[name]
-        person = places_of(links.columns[column], people.columns["sis_id"])
-        section = places_of(links.columns["section_id"], sections.columns["section_id"])
+        named = (links.columns[column], people.columns["sis_id"]), (links.columns["section_id"], sections.columns["section_id"])
+        person, section = side_by_side(lambda each: places_of(*each), named, len(links.kept))
         position, kept = links.columns.get("position", _NOTHING), links.kept
         there = (person >= 0) & (section >= 0)
         if not there.all():  # who left takes his memberships along

@@ -228,14 +228,18 @@ def _operations(side: _Side) -> npt.NDArray[np.int8]:
     if len(side.now):
         at = np.where(there, position, 0)
         was_active = there & side.active[at]
-        for column in entity.values:
-            if says_nothing(side.now[column]) and says_nothing(side.wanted[column]):
-                continue
-            held = side.held(column, pa.array(at))
-            different = there & pc.not_equal(side.wanted[column], held).to_numpy(zero_copy_only=False)
-            differs |= different
+        places = pa.array(at)
+
+        def different(column: str) -> Mask:
+            changed: Mask = pc.not_equal(side.wanted[column], side.held(column, places)).to_numpy(zero_copy_only=False)
+            return changed
+
+        compared = [column for column in entity.values if not (says_nothing(side.now[column]) and says_nothing(side.wanted[column]))]
+        for column, changed in zip(compared, side_by_side(different, compared, len(position)), strict=True):
+            differs |= changed
             if column == entity.school and entity.name != "enrollments":
-                moves = different
+                moves = there & changed
+        differs &= there
     operation = np.full(len(position), _NOTHING, dtype=np.int8)
     for which, told in ((differs, _UPDATED), (moves, _MOVED), (~was_active, _REACTIVATED), (~there, _CREATED)):  # the last one that holds counts
         operation[which] = told
@@ -287,7 +291,7 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     changes = changes.assign(**{f"from_{column}": blank for column in LEFT_BY_MOVING})
     if not came.any() or not left.any():
         return changes, before
-    course = _courses(sides["sections"])
+    course = _courses(sides["sections"], pc.unique(array_of(changes["section_id"]).filter(pa.array(came | left))))
     arrived, departed = (_by_student(changes, np.flatnonzero(rows)) for rows in (came, left))
     pairs = [pair for student in arrived.keys() & departed.keys() for pair in _pairs(arrived[student], departed[student], course)]
     to, origin = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
@@ -301,10 +305,12 @@ def _pair_moves(changes: pd.DataFrame, before: pd.DataFrame, sides: Mapping[str,
     return paired, before[stay].reset_index(drop=True)
 
 
-def _courses(sections: _Side) -> dict[str, str]:
-    """Section → course, of tonight's sections and of those held before."""
-    courses = dict(zip(sections.now["section_id"].to_pylist(), sections.now["course_id"].to_pylist(), strict=True))
-    return courses | dict(zip(sections.wanted["section_id"].to_pylist(), sections.wanted["course_id"].to_pylist(), strict=True))
+def _courses(sections: _Side, ids: pa.Array) -> dict[str, str]:
+    """Section → course, of tonight's sections and of those held before, among these."""
+    held, told = (is_in(table["section_id"], ids) for table in (sections.now, sections.wanted))
+    before = (sections.held(column, held).to_pylist() for column in ("section_id", "course_id"))
+    tonight = (sections.wanted[column].filter(pa.array(told)).to_pylist() for column in ("section_id", "course_id"))
+    return dict(zip(*before, strict=True)) | dict(zip(*tonight, strict=True))
 
 
 def _by_student(changes: pd.DataFrame, rows: Positions) -> dict[str, list[tuple[str, int]]]:
