@@ -23,6 +23,12 @@ Places = npt.NDArray[np.int32]
 _FEW = 8
 """Where there are so many times more keys to look among, most of them are left out before any is looked for."""
 
+_BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
+"""What Unicode calls white space, as far as it is ASCII."""
+
+_SPACE, _NOT_ASCII = 0x20, 0x80
+"""No byte up to the one, and none from the other on, is surely not white space."""
+
 _AT_ONCE = 1 << 20
 """So many of millions of sorted keys are looked for together: what is noted of each takes several times its place."""
 
@@ -62,6 +68,27 @@ def in_one_piece(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
 def spelt_out(cells: pa.Array) -> pa.Array:
     """The cells as texts where they are places in their distinct texts, else as they are."""
     return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+
+
+def trimmed(cells: pa.Array) -> pa.Array:
+    """The cells without white space around them; that of other alphabets costs five times as much to look for, and is looked for where it can be."""
+    if _tight(cells):
+        return cells
+    if not pc.all(pc.string_is_ascii(cells)).as_py():
+        return pc.utf8_trim_whitespace(cells)
+    return pc.ascii_trim(cells, characters=_BLANKS)
+
+
+def _tight(cells: pa.Array) -> bool:
+    """Whether no cell can begin or end with white space, as in most columns: that is seen in a tenth of the time that trimming takes."""
+    _, offsets, text = cells.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    content = np.frombuffer(text or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
+    if not len(content) or (content.min() > _SPACE and content.max() < _NOT_ASCII):
+        return True
+    edges = bounds - bounds[0]  # of a blank cell the neighbours' letters are looked at, which does no harm
+    ends = np.concatenate((content[edges[:-1][edges[:-1] < len(content)]], content[edges[1:][edges[1:] > 0] - 1]))
+    return bool(ends.min() > _SPACE and ends.max() < _NOT_ASCII)
 
 
 def says_nothing(cells: pa.Array | pa.ChunkedArray) -> bool:

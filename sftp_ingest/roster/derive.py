@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,20 @@ _NOTHING = pa.array([], pa.string())
 
 def derive(assembled: Assembled, now: Roster, switches: Derivations) -> Assembled:
     """The same with its derived columns filled; what is switched off stands as it was sent. The order of rows means nothing."""
+    with ThreadPoolExecutor(1) as beside:  # nothing else hangs on contacts
+        met = beside.submit(_contacts, assembled, now, switches)
+        entities = _all_but_contacts(assembled, now, switches)
+        return Assembled(Roster({**entities, **met.result()}), assembled.seen, assembled.covered)
+
+
+def _contacts(assembled: Assembled, now: Roster, switches: Derivations) -> dict[str, pd.DataFrame]:
+    """The contacts, where any were sent, by their entity."""
+    if (rows := assembled.roster.entities.get("contacts")) is None:
+        return {}
+    return {"contacts": contacts.told(rows, now, assembled.seen.get("contacts"), merge=switches.contact_merge)}
+
+
+def _all_but_contacts(assembled: Assembled, now: Roster, switches: Derivations) -> dict[str, pd.DataFrame]:
     entities = dict(assembled.roster.entities)
     standing = {name: _standing(name, columns, assembled, now) for name, columns in _LOOKED_AT.items()}
     open_schools = _open_schools(standing, now)
@@ -49,9 +64,7 @@ def derive(assembled: Assembled, now: Roster, switches: Derivations) -> Assemble
     for switched, name in ((switches.course, "courses"), (switches.term, "terms")):
         if not switched and name in entities:  # those of the nights before end, under the same limits as any others
             entities[name] = entities[name].iloc[:0]
-    if "contacts" in entities:
-        entities["contacts"] = contacts.told(entities["contacts"], now, assembled.seen.get("contacts"), merge=switches.contact_merge)
-    return Assembled(Roster(entities), assembled.seen, assembled.covered)
+    return entities
 
 
 # ---------------------------------------------------------------- what stands after the night

@@ -78,7 +78,7 @@ def content(folder: Path, sealed: DeliveredFile) -> Data | None:
     """
     if sealed.member:
         return _unpacked(folder / sealed.archive, sealed)
-    return shelf.gathered(_checked(folder, sealed), sealed.size)
+    return shelf.gathered(blocks(folder, sealed), sealed.size)
 
 
 def blocks(folder: Path, sealed: DeliveredFile) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from sftp_ingest.roster import shelf
+from sftp_ingest.roster.arrow import trimmed
 from sftp_ingest.roster.decoding import Text, blocks_of
 from sftp_ingest.roster.quotes import COMMA, QUOTE, Bytes, Mask, Positions, Rows, Shape, shape, sound, straightened, tamed, without
 
@@ -64,7 +65,7 @@ _SOLID[[9, 10, 32, 34, 44]] = False
 
 @dataclass(frozen=True)
 class Records:
-    """The records below the header: `table` has one text column a header, `lines` their line numbers, which need not be in order.
+    """The records below the header: `table` has one text column a header, trimmed, `lines` their line numbers, which need not be in order.
 
     `faulty` are the lines of records that could not be put into it, `faults` what is wrong with each, as places in FAULTS. `unread` has the
     keys that those records may have: one or more rows a record, with its line; a null stands for any value.
@@ -124,7 +125,7 @@ def records(
     only the first records are given, and it is called `hopeless`.
     """
     form = _Form(tuple(names), tuple(name for name in names if name in set(wanted)), spare, tuple(key), usual)
-    with ThreadPoolExecutor(THREADS) as pool, shelf.piled(form.no_rows.schema, len(text.data)) as pile:
+    with ThreadPoolExecutor(THREADS) as pool, shelf.piled(form.keep, len(text.data)) as pile:
         parts, readable, faulty = [], 0, 0
         for part in _parts(text, start, first_line, form, pool):
             readable, faulty = readable + len(part.lines), faulty + len(part.faulty)
@@ -206,7 +207,9 @@ class _Part:
 
 def _part(text: Text, start: int, stop: int, first_line: int, form: _Form) -> _Part:
     block = _block(text, start, stop, first_line, form)
-    return _Part(_records(block, form), block.size, block.line_count)
+    found = _records(block, form)
+    columns = {name: pa.chunked_array([trimmed(chunk) for chunk in found.table[name].chunks], pa.string()) for name in form.keep}
+    return _Part(replace(found, table=pa.table(columns)), block.size, block.line_count)
 
 
 def _may_be_smart(data: bytes) -> bool:
@@ -411,8 +414,8 @@ def _parsed(raw: Bytes, form: _Form) -> tuple[pa.Table, list[int]]:
             use_threads=False,  # places are known of one thread only, and blocks are read side by side
         ),
         parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        convert_options=pacsv.ConvertOptions(
-            column_types={name: pa.string() for name in form.keep}, include_columns=list(form.keep), strings_can_be_null=False
+        convert_options=pacsv.ConvertOptions(  # the text is UTF-8 by now
+            column_types={name: pa.string() for name in form.keep}, include_columns=list(form.keep), strings_can_be_null=False, check_utf8=False
         ),
     )
     return table, misfits

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
 from sftp_ingest.roster import astray, decoding, drift, files, headers, lines, shelf
-from sftp_ingest.roster.arrow import TEXT, array_of, is_in
+from sftp_ingest.roster.arrow import TEXT, array_of, in_one_piece, is_in
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
 from sftp_ingest.roster.shelf import Data
@@ -26,13 +26,7 @@ LONGEST_PAIRS = 1 << 20
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
-_BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
-"""What Unicode calls white space, as far as it is ASCII."""
-
 _LINE_END = 0x0A
-_SPACE, _NOT_ASCII = 0x20, 0x80
-"""No byte up to the one, and none from the other on, is surely not white space."""
-
 _PART = 8 << 20
 """Bytes of a file that are looked through at once for certain lines: enough for all processors."""
 
@@ -254,9 +248,8 @@ def _read(file: _File, data: Data | None, before: FileShape | None) -> None:
     _tell_rows(file, records, before, [name for name in names if not name.startswith("\0")])
     rounded = shelf.has(text.data, b"+") and shelf.has(text.data, b"E+")
     del text
-    columns = dict(zip(records.table.column_names, records.table.columns, strict=True))
+    frame = _frame(file, records.table, records.lines)
     records = replace(records, table=records.table.select([]))
-    frame = _frame(file, columns, records.lines)
     pa.default_memory_pool().release_unused()
     file.rows = len(frame) + len(np.unique(records.faulty))
     if file.rows == 0 and not file.table.may_be_empty:
@@ -390,15 +383,12 @@ def _tell_no_rows(file: _File) -> None:
         file.findings[-1] = replace(file.findings[-1], severity="warn")
 
 
-def _frame(file: _File, columns: dict[str, pa.ChunkedArray], at: Positions) -> pd.DataFrame:
-    """The records as a frame, trimmed, without rows that say nothing. Takes the columns out as it goes, so that few are there twice."""
+def _frame(file: _File, records: pa.Table, at: Positions) -> pd.DataFrame:
+    """The records as a frame in the order of their lines, without rows that say nothing."""
+    cells = {name: in_one_piece(records[name]) for name in records.column_names}
     order = pa.array(np.argsort(at)) if (at[1:] < at[:-1]).any() else None
-
-    def trimmed(name: str) -> pa.ChunkedArray | pa.Array:
-        cells = pa.chunked_array([_trimmed(chunk) for chunk in columns.pop(name).chunks], pa.string())
-        return cells if order is None else cells.combine_chunks().take(order)
-
-    cells = shelf.columns(trimmed, columns, len(at))
+    if order is not None:
+        cells = shelf.columns(lambda name: cells[name].take(order), records.column_names, len(at))
     at = at if order is None else np.sort(at)
     blank = np.ones(len(at), dtype=bool)
     for column in cells.values():
@@ -417,27 +407,6 @@ def _index(lines: Positions) -> pd.Index:
     if len(lines) and lines[-1] - lines[0] == len(lines) - 1:
         return pd.RangeIndex(int(lines[0]), int(lines[-1]) + 1, name="line")
     return pd.Index(lines, name="line")
-
-
-def _trimmed(cells: pa.Array) -> pa.Array:
-    """The cells without white space around them; that of other alphabets costs five times as much to look for, and is looked for where it can be."""
-    if _tight(cells):
-        return cells
-    if not pc.all(pc.string_is_ascii(cells)).as_py():
-        return pc.utf8_trim_whitespace(cells)
-    return pc.ascii_trim(cells, characters=_BLANKS)
-
-
-def _tight(cells: pa.Array) -> bool:
-    """Whether no cell can begin or end with white space, as in most columns: that is seen in a tenth of the time that trimming takes."""
-    _, offsets, text = cells.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
-    content = np.frombuffer(text or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
-    if not len(content) or (content.min() > _SPACE and content.max() < _NOT_ASCII):
-        return True
-    edges = bounds - bounds[0]  # of a blank cell the neighbours' letters are looked at, which does no harm
-    ends = np.concatenate((content[edges[:-1][edges[:-1] < len(content)]], content[edges[1:][edges[1:] > 0] - 1]))
-    return bool(ends.min() > _SPACE and ends.max() < _NOT_ASCII)
 
 
 def _tell_rounded(file: _File, frame: pd.DataFrame) -> None:

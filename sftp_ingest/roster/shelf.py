@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -32,6 +34,9 @@ PIECE = 8 << 20
 
 Data = bytes | mmap.mmap
 """Bytes in memory or in a file: both have a length, are sliced to bytes, and know `find`."""
+
+_LONGEST = np.iinfo(np.int32).max
+"""Bytes of text in a column, as Arrow counts them."""
 
 _ENCODED = pa.dictionary(pa.int32(), pa.string())
 
@@ -116,37 +121,61 @@ def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 class Pile:
-    """Tables of one schema, laid one on the other: in the file, where there is one."""
+    """Tables of text with the same columns, laid one on the other; in a file, where there is one, each column by itself.
 
-    def __init__(self, schema: pa.Schema, file: IO[bytes] | None) -> None:
-        self._tables = [schema.empty_table()]
+    There it has two stretches of its own, for the text and for where each cell ends, which may stay empty: such a file takes no more room than
+    what was written to it.
+    """
+
+    def __init__(self, names: Sequence[str], size: int, file: IO[bytes] | None) -> None:
+        self._names = names
+        self._tables = [pa.table({name: pa.array([], pa.string()) for name in names})]
         self._file = file
-        self._stream = None if file is None else pa.ipc.new_stream(file, schema)
+        self._texts, self._ends = (-(-each // mmap.PAGESIZE) * mmap.PAGESIZE for each in (size + 1, 4 * (size // max(len(names), 1) + 2)))
+        self._written = dict.fromkeys(names, 0)
+        self._rows = 0
 
     def add(self, table: pa.Table) -> None:
         """Lay one on top. Raises OSError where the disk has no room."""
-        if self._stream is None:
+        if self._file is None:
             self._tables.append(table)
-        else:
-            self._stream.write_table(table)
+            return
+        for name, begin in zip(self._names, self._begins, strict=True):
+            rows = self._rows
+            for chunk in table[name].chunks:
+                text, bounds = _cells(chunk)
+                end = self._written[name]
+                if end + len(text) > min(self._texts, _LONGEST) or 4 * (rows + len(chunk) + 1) > self._ends:
+                    raise _too_long()
+                _write(self._file, text, begin + end)
+                _write(self._file, (bounds[1:] + (end - bounds[0])).data, begin + self._texts + 4 * (rows + 1))
+                self._written[name] += len(text)
+                rows += len(chunk)
+        self._rows += len(table)
 
     def whole(self) -> pa.Table:
-        """All that was added, in as many chunks; nothing more can be."""
-        if self._stream is None or self._file is None:
-            return pa.concat_tables(self._tables)
-        self._stream.close()
-        with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(memory.mapped(self._file)))) as lying:
-            return lying.read_all()
+        """All that was added, each column in one piece; nothing more can be."""
+        if self._file is None or not self._rows:
+            there = pa.concat_tables(self._tables)
+            return pa.table(columns(lambda name: there[name], self._names, len(there)))
+        lying = pa.py_buffer(memory.mapped(self._file))
+        told = zip(self._names, self._begins, self._written.values(), strict=True)
+        return pa.table({name: _lying(lying, begin, size, begin + self._texts, self._rows) for name, begin, size in told})
+
+    @property
+    def _begins(self) -> Sequence[int]:
+        """Where in the file each column begins."""
+        return [place * (self._texts + self._ends) for place in range(len(self._names))]
 
 
 @contextmanager
-def piled(schema: pa.Schema, size: int) -> Iterator[Pile]:
-    """A pile for the tables that so many bytes of text become."""
+def piled(names: Sequence[str], size: int) -> Iterator[Pile]:
+    """A pile for the tables of these columns that so many bytes of CSV become: no column has more text, and every row takes a byte for each."""
     if size < LARGE or not _folders:
-        yield Pile(schema, None)
+        yield Pile(names, size, None)
         return
     with _file() as file:
-        yield Pile(schema, file)
+        yield Pile(names, size, file)
 
 
 # ---------------------------------------------------------------- files without a name
@@ -181,18 +210,40 @@ def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Found:
     """Write cells of text as Arrow has them."""
     begin, ends, at = _laid(file, b""), np.zeros(len(cells) + 1, dtype=np.int32), 1
     for chunk in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
-        _, offsets, text = chunk.buffers()
-        if not len(chunk):
-            continue
-        bounds = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        if int(ends[at - 1]) + int(bounds[-1]) - int(bounds[0]) > np.iinfo(np.int32).max:
-            raise pa.ArrowCapacityError("a column of more than 2 GiB of text")
-        if text is not None:
-            file.write(memoryview(text)[bounds[0] : bounds[-1]])
+        text, bounds = _cells(chunk)
+        if int(ends[at - 1]) + len(text) > _LONGEST:
+            raise _too_long()
+        file.write(text)
         np.add(bounds[1:], ends[at - 1] - bounds[0], out=ends[at : at + len(chunk)])
         at += len(chunk)
     length, size, behind = len(cells), int(ends[-1]), _laid(file, ends.data)
-    return lambda lying: pa.Array.from_buffers(pa.string(), length, [None, lying.slice(behind, 4 * (length + 1)), lying.slice(begin, size)])
+    return lambda lying: _lying(lying, begin, size, behind, length)
+
+
+def _cells(cells: pa.Array) -> tuple[memoryview, npt.NDArray[np.int32]]:
+    """The cells' text, and where in Arrow's own each of them begins and the last one ends."""
+    if not len(cells):
+        return memoryview(b""), np.zeros(1, dtype=np.int32)
+    _, offsets, text = cells.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    return memoryview(text or b"")[bounds[0] : bounds[-1]], bounds
+
+
+def _lying(lying: pa.Buffer, begin: int, size: int, ends: int, rows: int) -> pa.Array:
+    """The column whose text begins at one place in the file, and whose ends begin at the other."""
+    return pa.Array.from_buffers(pa.string(), rows, [None, lying.slice(ends, 4 * (rows + 1)), lying.slice(begin, size)])
+
+
+def _too_long() -> pa.ArrowCapacityError:
+    return pa.ArrowCapacityError("a column of more than 2 GiB of text")
+
+
+def _write(file: IO[bytes], data: memoryview, at: int) -> None:
+    """Write it to this place."""
+    data = data.cast("B")
+    while len(data):
+        written = os.pwrite(file.fileno(), data, at)
+        data, at = data[written:], at + written
 
 
 def _laid(file: IO[bytes], data: bytes | memoryview) -> int:

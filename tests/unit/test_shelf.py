@@ -101,7 +101,7 @@ def test_text_that_is_put_away_is_decoded_as_in_memory(folder: Path, spelt: Call
 
 def test_tables_are_piled_one_on_the_other(folder: Path) -> None:
     tables = [pa.table({"id": [f"{number}", ""]}) for number in range(5)]
-    with shelf.piled(tables[0].schema, 1) as pile:
+    with shelf.piled(["id"], 20) as pile:
         for each in tables:
             pile.add(each)
         whole = pile.whole()
