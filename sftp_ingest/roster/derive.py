@@ -33,6 +33,12 @@ FILLED: Mapping[str, tuple[str, ...]] = {
 
 _NOTHING = pa.array([], pa.string())
 
+_AT_ONCE = 1 << 20
+"""So many of millions of memberships are looked at together where something is noted of each."""
+
+_LARGEST = np.iinfo(np.int32).max
+"""Up to here four bytes are enough for a number."""
+
 
 def derive(assembled: Assembled, now: Roster, switches: Derivations) -> Assembled:
     """The same with its derived columns filled; what is switched off stands as it was sent. The order of rows means nothing."""
@@ -239,18 +245,20 @@ def _at(cells: pa.Array, places: Places | Numbers, absent: str | None = "") -> p
 class _Tally:
     """How often each value stands in each group, sorted by group and value; both are numbers from 0, values below `width`."""
 
-    pair: Numbers
+    pair: Places | Numbers
     count: Numbers
     width: int
 
     @classmethod
-    def of(cls, group: Places, value: Places, width: int) -> _Tally:
-        """Count; what has no value is left out."""
-        pair = group.astype(np.int64)  # and no second one of it: there are as many as memberships
+    def of(cls, group: Places, value: Places, of_row: Places, width: int) -> _Tally:
+        """Count, a row a group and the place of its value among the values; what has no value is left out."""
+        short = (int(group.max(initial=0)) + 1) * width <= _LARGEST
+        pair: Places | Numbers = group.astype(np.int32) if short else group.astype(np.int64)  # and no second one: there are as many as memberships
         pair *= width
-        pair += value
-        if (there := value >= 0).sum() < len(pair):
-            pair = pair[there]
+        for begin in range(0, len(pair), _AT_ONCE):
+            pair[begin : begin + _AT_ONCE] += value[of_row[begin : begin + _AT_ONCE]]
+        if (nothing := value < 0).any():
+            pair = pair[~nothing[of_row]]
         pair.sort()
         begins = begins_of(pair)
         return cls(pair[begins], np.diff(begins, append=len(pair)), width)
@@ -258,7 +266,7 @@ class _Tally:
     def find(self, group: Places | Numbers, value: Places | Numbers) -> Numbers:
         """Where each pair stands, or -1."""
         pair = group.astype(np.int64) * self.width + value
-        at = np.searchsorted(self.pair, pair)
+        at = np.searchsorted(self.pair, np.minimum(pair, np.iinfo(self.pair.dtype).max).astype(self.pair.dtype))
         at[at == len(self.pair)] = 0
         there = (value >= 0) & (self.pair[at] == pair) if len(self.pair) else np.zeros(len(pair), dtype=bool)
         return np.where(there, at, -1)
@@ -317,7 +325,7 @@ def _people(
     school = places_of(at_school, schools)
     here = links.person < len(people)  # not of those who stay though their row was rejected: they stay as they are
     person, section = (links.person, links.section) if here.all() else (links.person[here], links.section[here])
-    tally = _Tally.of(person, school[section], len(schools))
+    tally = _Tally.of(person, school, section, len(schools))
     held = layers.of_entity(now, name)
     still = np.flatnonzero(held.active)
     before = places_of(array_of(people["sis_id"]), held.take("sis_id", still))
@@ -470,7 +478,7 @@ def _grades(sent: pa.Array, enrolled: _Memberships, students: _Standing, before:
     of_student = places_of(grade, grades)
     here = enrolled.section < len(sent)
     person, section = (enrolled.person, enrolled.section) if here.all() else (enrolled.person[here], enrolled.section[here])
-    tally = _Tally.of(section, of_student[person], len(grades))
+    tally = _Tally.of(section, of_student, person, len(grades))
     commonest = tally.commonest(len(sent), lambda tied: ())
     commonest = np.where(commonest < 0, places_of(sent, grades), commonest)
     doubt = enrolled.of_section[: len(sent)] + enrolled.anywhere
