@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Verdict
-from sftp_ingest.roster import drift, files, lines_changed, loader, validator
-from sftp_ingest.roster.arrow import array_of
-from sftp_ingest.roster.contract import Contract
+from sftp_ingest.roster import drift, files, lines_changed, loader, shelf, validator
+from sftp_ingest.roster.arrow import array_of, side_by_side
+from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.drift import CARRIED_SHARE, FEWEST_ROWS
 from sftp_ingest.roster.lines_changed import Changed
 
@@ -59,37 +59,54 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
     if packed or before is None or tonight is None or before.keys() != tonight.keys():
         return None
     files.check_there(delivery)
-    gone: dict[str, pd.DataFrame] = {}
-    came: dict[str, bytes] = {}
-    rows: dict[str, int] = {}
-    for name, sealed in tonight.items():
-        table, shape = rules.tables[name], known.shapes.get(rules.tables[name].file)
-        if shape is None:
+    shapes = {name: known.shapes.get(rules.tables[name].file) for name in tonight}
+    others = [name for name, sealed in tonight.items() if sealed.sha256 != before[name].sha256]
+    if None in shapes.values() or "schools" in others:  # on which everything else hangs, and which hardly ever change
+        return None
+    rows = {name: shape.rows for name, shape in shapes.items() if shape is not None}
+
+    def read_one(name: str) -> _Part | None:
+        earlier_one, tonight_one = (earlier.folder, before[name]), (delivery.folder, tonight[name])
+        return _part(earlier_one, tonight_one, rows[name], rules.tables[name], rules)
+
+    most = max(rows.values(), default=0)
+    parts = dict(zip(others, side_by_side(read_one, others, 0 if shelf.puts_away(most) else most), strict=True))  # of many, one after the other
+    told = {name: part for name, part in parts.items() if part is not None}
+    if len(told) < len(parts):
+        return None
+    rows |= {name: rows[name] + part.more for name, part in told.items()}
+    return _judged(known, {name: part.gone for name, part in told.items()}, {name: part.came for name, part in told.items()}, rows, rules, today)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is new in one file: the rows that are gone, the lines, below the header, of all records that any new line tells of, and how many `more` it has."""
+
+    gone: pd.DataFrame
+    came: bytes
+    more: int
+
+
+def _part(before: tuple[Path, DeliveredFile], tonight: tuple[Path, DeliveredFile], rows: int, table: Table, rules: Contract) -> _Part | None:
+    """What is new in a file that had so many rows; None where that cannot be told from few lines alone."""
+    changed = _changed(before, tonight, rows)
+    if changed is None:
+        return None
+    came, more = changed.header + b"".join(changed.came), len(changed.came) - len(changed.gone)
+    left = _read_in({table.name: changed.header + b"".join(changed.gone)}, rules)
+    if left is None:
+        return None
+    gone = left.tables[table.name]
+    if table.repeat:
+        told = _read_in({table.name: came}, rules)
+        if told is None:
             return None
-        rows[name] = shape.rows
-        if sealed.sha256 == before[name].sha256:
-            continue
-        if name == "schools":  # everything else hangs on them, and they hardly ever change
+        ids = [array_of(each[table.key[0]]) for each in (gone, told.tables[table.name])]
+        of_them = loader.lines_of(table, files.blocks(*tonight), pc.unique(pa.concat_arrays(ids)))
+        if of_them is None:
             return None
-        changed = _changed(earlier.folder, before[name], delivery.folder, sealed, shape)
-        if changed is None:
-            return None
-        came[name] = changed.header + b"".join(changed.came)
-        rows[name] += len(changed.came) - len(changed.gone)
-        left = _read_in({name: changed.header + b"".join(changed.gone)}, rules)
-        if left is None:
-            return None
-        gone[name] = left.tables[name]
-        if table.repeat:
-            told = _read_in({name: came[name]}, rules)
-            if told is None:
-                return None
-            ids = [array_of(each[table.key[0]]) for each in (gone[name], told.tables[name])]
-            of_them = loader.lines_of(table, files.blocks(delivery.folder, sealed), pc.unique(pa.concat_arrays(ids)))
-            if of_them is None:
-                return None
-            came[name] = changed.header + b"".join(of_them)
-    return _judged(known, gone, came, rows, rules, today)
+        came = changed.header + b"".join(of_them)
+    return _Part(gone, came, more)
 
 
 def _by_table(delivery: Delivery, rules: Contract) -> dict[str, DeliveredFile] | None:
@@ -109,13 +126,13 @@ class _NotKeptError(Exception):
     """The file of the night before is no longer there as it was sealed, and need not be."""
 
 
-def _changed(folder: Path, before: DeliveredFile, folder_tonight: Path, tonight: DeliveredFile, shape: FileShape) -> Changed | None:
+def _changed(before: tuple[Path, DeliveredFile], tonight: tuple[Path, DeliveredFile], rows: int) -> Changed | None:
     """The lines that differ, where every line below an unchanged header is a record, before and tonight, and few of them differ."""
     try:
-        changed = lines_changed.between(_kept(folder, before), files.blocks(folder_tonight, tonight), max(FEWEST_ROWS, int(CARRIED_SHARE * shape.rows)))
+        changed = lines_changed.between(_kept(*before), files.blocks(*tonight), max(FEWEST_ROWS, int(CARRIED_SHARE * rows)))
     except _NotKeptError:
         return None
-    if changed is None or changed.rows != shape.rows or any(line.count(b'"') % 2 or b"\r" in line[:-2] for line in (*changed.gone, *changed.came)):
+    if changed is None or changed.rows != rows or any(line.count(b'"') % 2 or b"\r" in line[:-2] for line in (*changed.gone, *changed.came)):
         return None
     return changed
 

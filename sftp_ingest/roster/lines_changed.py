@@ -118,13 +118,14 @@ def _skip_alike(one: _Window, other: _Window) -> None:
     while True:
         left, right = one.at + alike, other.at + alike
         here = min(size, len(one.data) - left, len(other.data) - right)
-        if here and one.data[left : left + here] == other.data[right : right + here]:
-            alike += here
-            size = min(4 * size, _MOST)
-            continue
         if here:
             differs = np.frombuffer(one.data, np.uint8, here, left) != np.frombuffer(other.data, np.uint8, here, right)
-            alike += int(differs.argmax())
+            first = int(differs.argmax())
+            if not differs[first]:
+                alike += here
+                size = min(4 * size, _MOST)
+                continue
+            alike += first
         alike -= _skip_lines(one, other, alike)
         if here or not all(each.at + alike < len(each.data) or each.more() for each in (one, other)):
             return
