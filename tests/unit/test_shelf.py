@@ -108,6 +108,29 @@ def test_tables_are_piled_one_on_the_other(folder: Path) -> None:
     assert whole.equals(pa.concat_tables(tables))
 
 
+ROWS = st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=9)] * 3), max_size=9)
+
+
+@given(st.lists(ROWS, max_size=5))
+def test_columns_of_any_tables_are_piled_each_in_one_piece(folder: Path, parts: list[list[tuple[str, str, str]]]) -> None:
+    tables = [pa.table({name: pa.array([row[place] for row in rows], pa.string()) for place, name in enumerate("abc")}) for rows in parts]
+    csv = sum(len("".join(row).encode()) + 3 for rows in parts for row in rows)  # two commas and an end
+    with shelf.piled("abc", csv) as pile:
+        for each in tables:
+            pile.add(each)
+        whole = pile.whole()
+    assert whole.column_names == list("abc")
+    for name in "abc":
+        assert whole[name].to_pylist() == [cell for table in tables for cell in table[name].to_pylist()]
+        assert whole[name].num_chunks == 1
+        whole[name].chunk(0).validate(full=True)
+
+
+def test_more_text_than_the_file_had_is_not_laid_over_another_column(folder: Path) -> None:
+    with shelf.piled(["one", "other"], 10) as pile, pytest.raises(pa.ArrowCapacityError):
+        pile.add(pa.table({"one": ["a" * 5000], "other": ["b"]}))
+
+
 def test_no_file_has_a_name_and_none_is_left_with_its_last_cell(folder: Path) -> None:
     def open_files() -> int:
         return sum(each.is_symlink() and str(folder) in str(each.readlink()) for each in Path("/proc/self/fd").iterdir())
