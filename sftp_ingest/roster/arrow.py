@@ -81,9 +81,8 @@ def trimmed(cells: pa.Array) -> pa.Array:
 
 def _tight(cells: pa.Array) -> bool:
     """Whether no cell can begin or end with white space, as in most columns: that is seen in a tenth of the time that trimming takes."""
-    _, offsets, text = cells.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
-    content = np.frombuffer(text or b"", dtype=np.uint8)[bounds[0] : bounds[-1]]
+    text, bounds = text_of(cells)
+    content = np.frombuffer(text, dtype=np.uint8)
     if not len(content) or (content.min() > _SPACE and content.max() < _NOT_ASCII):
         return True
     edges = bounds - bounds[0]  # of a blank cell the neighbours' letters are looked at, which does no harm
@@ -94,15 +93,16 @@ def _tight(cells: pa.Array) -> bool:
 def says_nothing(cells: pa.Array | pa.ChunkedArray) -> bool:
     """Whether all cells are blank texts: told by how many letters they, or the texts that they are places in, have together, without a look at any."""
     pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
-    return all(_letters(piece.dictionary if pa.types.is_dictionary(piece.type) else piece) == 0 for piece in pieces)
+    return not any(len(text_of(piece.dictionary if pa.types.is_dictionary(piece.type) else piece)[0]) for piece in pieces)
 
 
-def _letters(cells: pa.Array) -> int:
-    """How many bytes all texts have together."""
+def text_of(cells: pa.Array) -> tuple[memoryview, Places]:
+    """The bytes of all cells, one behind the other as they lie, and where in Arrow's own each of them begins and the last one ends."""
     if not len(cells):
-        return 0
-    ends = np.frombuffer(cells.buffers()[1], np.int32)
-    return int(ends[cells.offset + len(cells)] - ends[cells.offset])
+        return memoryview(b""), np.zeros(1, dtype=np.int32)
+    _, offsets, text = cells.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    return memoryview(text or b"")[bounds[0] : bounds[-1]], bounds
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
@@ -145,7 +145,7 @@ def places_of(cells: pa.Array, among: pa.Array) -> Places:
     if not len(cells):
         return np.zeros(0, dtype=np.int32)
     if _FEW * len(cells) < len(among):
-        maybe = np.flatnonzero(pc.is_in(among, value_set=cells).to_numpy(zero_copy_only=False)).astype(np.int32)
+        maybe = np.flatnonzero(is_in(among, cells)).astype(np.int32)
         among_few: Places = np.append(maybe, np.int32(-1))[places_of(cells, among.take(pa.array(maybe)))]  # the last of which stands at -1
         return among_few
     found: Places = pc.index_in(cells, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)

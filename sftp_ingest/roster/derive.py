@@ -7,12 +7,10 @@ source was not delivered. Where the rows that could not be read may have left th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,9 +18,8 @@ import pyarrow.compute as pc
 from sftp_ingest.model import ENTITIES, LONGEST_TEAM, Assembled, Derivations, Roster
 from sftp_ingest.roster import contacts, layers, shelf, subjects, values
 from sftp_ingest.roster.arrow import TEXT, Mask, Places, array_of, begins_of, is_in, key_of, places_of, side_by_side
+from sftp_ingest.roster.commonest import Numbers, Tally, settled
 from sftp_ingest.roster.layers import Layers
-
-Numbers = npt.NDArray[np.int64]
 
 FILLED: Mapping[str, tuple[str, ...]] = {
     "students": ("school_id", "school_ids"),
@@ -33,19 +30,12 @@ FILLED: Mapping[str, tuple[str, ...]] = {
 
 _NOTHING = pa.array([], pa.string())
 
-_AT_ONCE = 1 << 20
-"""So many of millions of memberships are looked at together where something is noted of each."""
-
-_LARGEST = np.iinfo(np.int32).max
-"""Up to here four bytes are enough for a number."""
-
 
 def derive(assembled: Assembled, now: Roster, switches: Derivations) -> Assembled:
     """The same with its derived columns filled; what is switched off stands as it was sent. The order of rows means nothing."""
-    with ThreadPoolExecutor(1) as beside:  # nothing else hangs on contacts
-        met = beside.submit(_contacts, assembled, now, switches)
-        entities = _all_but_contacts(assembled, now, switches)
-        return Assembled(Roster({**entities, **met.result()}), assembled.seen, assembled.covered)
+    rows = max(map(len, assembled.roster.entities.values()), default=0)
+    met, others = side_by_side(lambda make: make(assembled, now, switches), (_contacts, _all_but_contacts), rows)  # nothing else hangs on contacts
+    return Assembled(Roster({**others, **met}), assembled.seen, assembled.covered)
 
 
 def _contacts(assembled: Assembled, now: Roster, switches: Derivations) -> dict[str, pd.DataFrame]:
@@ -241,68 +231,6 @@ def _at(cells: pa.Array, places: Places | Numbers, absent: str | None = "") -> p
     return taken if absent is None else taken.fill_null(absent)
 
 
-@dataclass(frozen=True)
-class _Tally:
-    """How often each value stands in each group, sorted by group and value; both are numbers from 0, values below `width`."""
-
-    pair: Places | Numbers
-    count: Numbers
-    width: int
-
-    @classmethod
-    def of(cls, group: Places, value: Places, of_row: Places, width: int) -> _Tally:
-        """Count, a row a group and the place of its value among the values; what has no value is left out."""
-        short = (int(group.max(initial=0)) + 1) * width <= _LARGEST
-        pair: Places | Numbers = group.astype(np.int32) if short else group.astype(np.int64)  # and no second one: there are as many as memberships
-        pair *= width
-        for begin in range(0, len(pair), _AT_ONCE):
-            pair[begin : begin + _AT_ONCE] += value[of_row[begin : begin + _AT_ONCE]]
-        if (nothing := value < 0).any():
-            pair = pair[~nothing[of_row]]
-        pair.sort()
-        begins = begins_of(pair)
-        return cls(pair[begins], np.diff(begins, append=len(pair)), width)
-
-    def find(self, group: Places | Numbers, value: Places | Numbers) -> Numbers:
-        """Where each pair stands, or -1."""
-        pair = group.astype(np.int64) * self.width + value
-        at = np.searchsorted(self.pair, np.minimum(pair, np.iinfo(self.pair.dtype).max).astype(self.pair.dtype))
-        at[at == len(self.pair)] = 0
-        there = (value >= 0) & (self.pair[at] == pair) if len(self.pair) else np.zeros(len(pair), dtype=bool)
-        return np.where(there, at, -1)
-
-    def count_of(self, group: Numbers, value: Places) -> Numbers:
-        """How often the value stands in the group."""
-        at = self.find(group, value)
-        return np.where(at >= 0, np.append(self.count, 0)[at], 0)
-
-    def commonest(self, groups: int, order: Callable[[Numbers], Sequence[Numbers]]) -> Places:
-        """The commonest value of each group, or -1. Among tied pairs, whose places `order` is told, the first by its arrays, then the smallest."""
-        winner = np.full(groups, -1, dtype=np.int32)
-        if not len(self.pair):
-            return winner
-        group, value = np.divmod(self.pair, self.width)
-        begins = begins_of(group)
-        most = np.maximum.reduceat(self.count, begins)
-        first = np.flatnonzero(self.count == np.repeat(most, np.diff(begins, append=len(group))))
-        winner[group[first]] = value[first]
-        tied = first[np.bincount(group[first], minlength=groups)[group[first]] > 1]
-        if len(tied):
-            tied = tied[np.lexsort((tied, *reversed(order(tied)), group[tied]))]
-            best = tied[begins_of(group[tied])]
-            winner[group[best]] = value[best]
-        return winner
-
-
-def _settled(tally: _Tally, new: Places, old: Places, doubt: Numbers, doubtful: Mask) -> Places:
-    """The new values, but for groups where the rows in doubt may have left the old one the commonest."""
-    at = np.flatnonzero((new != old) & (old >= 0) & doubtful)
-    stays = at[tally.count_of(at, old[at]) + doubt[at] >= tally.count_of(at, new[at])]
-    settled = new.copy()
-    settled[stays] = old[stays]
-    return settled
-
-
 # ---------------------------------------------------------------- people
 
 
@@ -325,7 +253,7 @@ def _people(
     school = places_of(at_school, schools)
     here = links.person < len(people)  # not of those who stay though their row was rejected: they stay as they are
     person, section = (links.person, links.section) if here.all() else (links.person[here], links.section[here])
-    tally = _Tally.of(person, school, section, len(schools))
+    tally = Tally.of(person, school, section, len(schools))
     held = layers.of_entity(now, name)
     still = np.flatnonzero(held.active)
     before = places_of(array_of(people["sis_id"]), held.take("sis_id", still))
@@ -350,7 +278,7 @@ def _people(
         doubt = in_doubt + np.where(old >= 0, newcomers[old], 0)
         uncounted = enrolled.of_section + enrolled.anywhere > 0
         by_size = np.bincount(person[uncounted[section]], minlength=len(people)) > 0 if uncounted.any() else np.zeros(len(people), dtype=bool)
-        primary = _settled(tally, primary, old, doubt, (doubt > 0) | by_size)
+        primary = settled(tally, primary, old, doubt, (doubt > 0) | by_size)
     school_id = _texts(_at(schools, primary))
     if not switches.schools:
         return people.assign(school_id=school_id, school_ids=_texts(_lists_alone(sent)))
@@ -478,13 +406,13 @@ def _grades(sent: pa.Array, enrolled: _Memberships, students: _Standing, before:
     of_student = places_of(grade, grades)
     here = enrolled.section < len(sent)
     person, section = (enrolled.person, enrolled.section) if here.all() else (enrolled.person[here], enrolled.section[here])
-    tally = _Tally.of(section, of_student, person, len(grades))
+    tally = Tally.of(section, of_student, person, len(grades))
     commonest = tally.commonest(len(sent), lambda tied: ())
     commonest = np.where(commonest < 0, places_of(sent, grades), commonest)
     doubt = enrolled.of_section[: len(sent)] + enrolled.anywhere
     if students.kept.any():  # of whom only the grade of the night before is known: one more of another, one less of this
         doubt = doubt + 2 * np.bincount(section[students.kept[person]], minlength=len(sent))
-    return _at(grades, _settled(tally, commonest, places_of(before, grades), doubt, doubt > 0))
+    return _at(grades, settled(tally, commonest, places_of(before, grades), doubt, doubt > 0))
 
 
 def _subjects(sections: pd.DataFrame) -> pa.Array:

@@ -28,7 +28,7 @@ def ids_of(now: Roster) -> dict[str, Ids]:
     ids_by_table = {}
     for name in _SINGULAR:
         key = ENTITIES[name].key[0]
-        frame = layers.columns(now, name, key, *({"source"} & {*ENTITIES[name].columns}))
+        frame = layers.columns(now, name, *(each for each in (key, "source") if each in ENTITIES[name].columns))
         ids = array_of(frame[key])
         active = pa.array(frame["active"].to_numpy(dtype=bool))
         sources = array_of(frame["source"]) if "source" in frame.columns else pa.array([""] * len(frame), pa.string())

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from sftp_ingest import memory
-from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, side_by_side
+from sftp_ingest.roster.arrow import TEXT, Mask, array_of, frame_of, in_one_piece, side_by_side, text_of
 
 LARGE = 64 << 20
 """From so many bytes on a file's text is put away."""
@@ -143,7 +142,7 @@ class Pile:
         for name, begin in zip(self._names, self._begins, strict=True):
             rows = self._rows
             for chunk in table[name].chunks:
-                text, bounds = _cells(chunk)
+                text, bounds = text_of(chunk)
                 end = self._written[name]
                 if end + len(text) > min(self._texts, _LONGEST) or 4 * (rows + len(chunk) + 1) > self._ends:
                     raise _too_long()
@@ -210,7 +209,7 @@ def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Found:
     """Write cells of text as Arrow has them."""
     begin, ends, at = _laid(file, b""), np.zeros(len(cells) + 1, dtype=np.int32), 1
     for chunk in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
-        text, bounds = _cells(chunk)
+        text, bounds = text_of(chunk)
         if int(ends[at - 1]) + len(text) > _LONGEST:
             raise _too_long()
         file.write(text)
@@ -218,15 +217,6 @@ def _written(file: IO[bytes], cells: pa.Array | pa.ChunkedArray) -> _Found:
         at += len(chunk)
     length, size, behind = len(cells), int(ends[-1]), _laid(file, ends.data)
     return lambda lying: _lying(lying, begin, size, behind, length)
-
-
-def _cells(cells: pa.Array) -> tuple[memoryview, npt.NDArray[np.int32]]:
-    """The cells' text, and where in Arrow's own each of them begins and the last one ends."""
-    if not len(cells):
-        return memoryview(b""), np.zeros(1, dtype=np.int32)
-    _, offsets, text = cells.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
-    return memoryview(text or b"")[bounds[0] : bounds[-1]], bounds
 
 
 def _lying(lying: pa.Buffer, begin: int, size: int, ends: int, rows: int) -> pa.Array:
