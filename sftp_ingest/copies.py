@@ -21,7 +21,8 @@ import pyarrow as pa
 from sftp_ingest import memory
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
 from sftp_ingest.roster import afterwards, layers, shelf
-from sftp_ingest.roster.arrow import in_one_piece
+from sftp_ingest.roster.arrow import in_one_piece, places_of
+from sftp_ingest.roster.diff import MEMBERSHIPS
 from sftp_ingest.roster.layers import Layers
 from sftp_ingest.store import rosters
 
@@ -92,9 +93,13 @@ def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> Callabl
             part = _written(path, {"token": token, "base": copy.base}, tuple(tables), lambda name: tables[name])
             return partial(os.replace, part, path.with_suffix(_LATER))
 
+    ids: dict[str, pa.Array] = {}
+
     def whole(name: str) -> pa.Table:
         records = afterwards.one(name, copy.roster.entities[name], change_set)
-        return _encoded(rosters.table_of(records, (*ENTITIES[name].columns, "active")))
+        table = _encoded(rosters.table_of(records, (*ENTITIES[name].columns, "active")), {column: ids[of] for column, of in MEMBERSHIPS.get(name, {}).items()})
+        ids[name] = in_one_piece(table[ENTITIES[name].key[0]])
+        return table
 
     part = _written(path, {"token": token, "read_at": copy.read_at.isoformat()}, _COPIED, whole)
 
@@ -118,14 +123,19 @@ def remove(path: Path) -> int:
 # ---------------------------------------------------------------- tables in a file
 
 
-def _encoded(table: pa.Table) -> pa.Table:
-    return pa.table(shelf.columns(lambda name: _shorter(in_one_piece(table[name])), table.column_names, len(table)))
+def _encoded(table: pa.Table, ids: Mapping[str, pa.Array]) -> pa.Table:
+    """The table with its columns encoded where that is shorter: one of the `ids` of other records as places among these, if all are there."""
+    return pa.table(shelf.columns(lambda name: _shorter(in_one_piece(table[name]), ids.get(name)), table.column_names, len(table)))
 
 
-def _shorter(cells: pa.Array) -> pa.Array:
+def _shorter(cells: pa.Array, ids: pa.Array | None) -> pa.Array:
     """The cells encoded, where most of their texts come again."""
     if not pa.types.is_string(cells.type):
         return cells
+    if ids is not None and len(ids) <= _MOST_TEXTS * len(cells):
+        places = places_of(cells, ids)
+        if not (places < 0).any():
+            return pa.DictionaryArray.from_arrays(pa.array(places), ids)
     encoded = cells.dictionary_encode()
     return encoded if len(encoded.dictionary) <= _MOST_TEXTS * len(cells) else cells
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,6 +52,18 @@ def side_by_side(make: Callable[[Part], Made], parts: Iterable[Part], rows: int)
         return [make(part) for part in parts]
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
         return list(pool.map(make, parts))
+
+
+def in_turn(make: Callable[[Part], Made], parts: Iterable[Part]) -> Iterator[Made]:
+    """As `side_by_side`, of parts of which not many more are there at once than there are processors, nor of what is made of them."""
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        begun: deque[Future[Made]] = deque()
+        for part in parts:
+            begun.append(pool.submit(make, part))
+            if len(begun) > pa.cpu_count():
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
 
 
 def array_of(series: pd.Series) -> pa.Array:
@@ -219,6 +232,12 @@ class Encoded:
     def filter(self, mask: Mask) -> Encoded:
         """The masked cells."""
         return Encoded(self.texts, self.places[mask])
+
+    def narrowed(self) -> Encoded:
+        """The same cells, with no texts but theirs."""
+        there = np.zeros(len(self.texts), dtype=bool)
+        there[self.places] = True
+        return self if there.all() else Encoded(self.texts.filter(pa.array(there)), (np.cumsum(there, dtype=np.int32) - 1)[self.places])
 
     @property
     def cells(self) -> pa.Array:

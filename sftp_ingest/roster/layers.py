@@ -122,10 +122,17 @@ class Layers:
         return self.which(column, lambda cells: is_in(cells, texts), max(_FEW, len(texts)))  # they are made ready to be looked up for each part anew
 
     def places_of(self, column: str, texts: pa.Array) -> Positions:
-        """Where the last record with each of the texts in the column stands, or -1, without ever having all of the column's cells ready to be looked up."""
+        """Where the last record with each of the texts in the column stands, or -1; neither layer has a text of this column twice.
+
+        All of the column's cells are never ready to be looked up at once. Where the texts are those of a layer in their order, none has to be.
+        """
         found, begin = np.full(len(texts), -1, dtype=np.int64), 0
         for layer in (self.base, self.later):
             cells = spelt_out(in_one_piece(layer[column]))
+            if cells.equals(texts):
+                found = np.arange(begin, begin + len(cells))
+                begin += len(cells)
+                continue
             for first in range(0, len(cells), _FEW):
                 place = places_of(texts, cells.slice(first, _FEW))
                 there = place >= 0
@@ -151,13 +158,14 @@ class Layers:
 
     def encoded(self, column: str, at: Mask) -> list[Encoded]:
         """The column's cells in the masked records by their distinct texts: of each layer that has any of these records."""
+        return [each.narrowed() for each in self.coded(column, at)]
+
+    def coded(self, column: str, at: Mask) -> list[Encoded]:
+        """As `encoded`, but among the texts may be others too: where the column is encoded in `base`, all that it is encoded with, in their order."""
         base, later = in_one_piece(self.base[column]), in_one_piece(self.later[column])
         below, behind = at[: len(base)], at[len(base) :]
         if pa.types.is_dictionary(base.type):
-            codes = np.concatenate(list(self._codes(base, below)))
-            there = np.zeros(len(base.dictionary), dtype=bool)
-            there[codes] = True
-            told = [Encoded(base.dictionary.filter(pa.array(there)), (np.cumsum(there, dtype=np.int32) - 1)[codes])]
+            told = [Encoded(base.dictionary, np.concatenate(list(self._codes(base, below))))]
         else:
             told = [encoded(base.filter(pa.array(below)))]
         if len(base) > _FEW:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sftp_ingest.model import ENTITIES, Assembled, Derivations, Roster
-from sftp_ingest.roster import derive
+from sftp_ingest.roster import derive, shelf
 from sftp_ingest.roster.arrow import TEXT, Encoded, Mask, array_of, encoded, first_ones, groups, is_in, joined, more_than_once, places_of
 from sftp_ingest.roster.layers import Layers, Positions
 from sftp_ingest.roster.records import shaped
@@ -159,14 +159,14 @@ def _with_grades_beside(students: Wanted, touched: Mask, links: Wanted, theirs: 
     grade_of = np.full(len(students.stays) + 1, len(grades.texts), dtype=np.int32)  # the last of which is nobody's
     grade_of[:-1][students.stays] = grades.places
     names = pa.array([f"\0{text}" for text in (*grades.texts.to_pylist(), _NOBODY)], pa.string())  # no id has this character
-    behind = [Encoded(names, grade_of[students.held.places_of("sis_id", ids.texts)][ids.places]) for ids in links.held.encoded("student_id", others)]
+    behind = [Encoded(names, grade_of[students.held.places_of("sis_id", ids.texts)][ids.places]) for ids in links.held.coded("student_id", others)]
 
     def beside_them(column: str, others: list[Encoded]) -> pa.Array:
         return joined([*links.held.encoded(column, theirs), encoded(array_of(links.new[column])), *others]).cells
 
-    cells = {"student_id": beside_them("student_id", behind)}
+    cells = {"student_id": shelf.put(beside_them("student_id", behind))}
     del behind  # of millions of memberships, none should be there once more than it must
-    cells["section_id"] = beside_them("section_id", links.held.encoded("section_id", others))
+    cells["section_id"] = shelf.put(beside_them("section_id", links.held.encoded("section_id", others)))
     beside = shaped(_NEEDED["students"], {"sis_id": pd.Series(names[:-1], dtype=TEXT), "grade": pd.Series(grades.texts, dtype=TEXT)}, len(grades.texts))
     people = pd.concat([students.frame(_NEEDED["students"], touched), beside], ignore_index=True)
     return people, pd.DataFrame({column: pd.array(each, dtype=pd.ArrowDtype(each.type)) for column, each in cells.items()}, copy=False)

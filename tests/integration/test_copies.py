@@ -20,9 +20,11 @@ from sftp_ingest import copies, erasure, repeat
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ChangeSet, Limits
+from sftp_ingest.roster import layers
+from sftp_ingest.roster.arrow import in_one_piece
 from sftp_ingest.store import database, ledger, rosters, states
 from tests.integration.house import NIGHT, NOW, House
-from tests.unit.districts import Files, csv_of, enrollment, small, student
+from tests.unit.districts import Files, busy, csv_of, enrollment, small, student
 from tests.unit.test_laws import SPOILERS, districts
 
 
@@ -106,6 +108,18 @@ def test_a_copy_that_is_gone_or_broken_costs_time_and_nothing_else(house: House,
     harm(house.config.copy_of("acme"))
     assert was_read(house, readings, later(1), 1)
     assert not was_read(house, readings, later(2), 2)
+
+
+def test_a_copy_has_memberships_by_the_places_of_whom_they_name(tmp_path: Path, engine: Engine) -> None:
+    house = House.make(tmp_path, engine, "acme")
+    house.night(busy(7))
+    with database.reading(engine) as connection:
+        token = states.of(connection, "acme").token
+    kept = copies.read(house.config.copy_of("acme"), token)
+    assert kept is not None
+    lying = {name: {column: in_one_piece(each.base[column]) for column in each.base.column_names} for name, each in layers.of(kept.roster).items()}
+    for column, (whom, key) in {"student_id": ("students", "sis_id"), "section_id": ("sections", "section_id")}.items():
+        assert lying["enrollments"][column].dictionary.equals(lying[whom][key])
 
 
 def test_a_night_of_few_changes_writes_these_alone(tmp_path: Path, engine: Engine, readings: list[str]) -> None:

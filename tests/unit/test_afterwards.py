@@ -67,8 +67,15 @@ def looked_up_as_in_one_frame(lying: Layers, entity: Entity) -> None:
     for column in entity.columns:
         half = np.zeros(len(lying.active), dtype=bool)
         half[at[::2]] = True
-        told = lying.distinct(column, half).to_pylist()
-        assert sorted(told) == sorted(set(lying.frame[column].iloc[::2]))
+        wanted = sorted(lying.frame[column].iloc[::2])
+        assert sorted(lying.distinct(column, half).to_pylist()) == sorted(set(wanted))
+        for told in (lying.encoded(column, half), lying.coded(column, half)):
+            assert sorted(cell for each in told for cell in each.cells.to_pylist()) == wanted
+        assert all(len(each.texts) == len(set(each.places.tolist())) for each in lying.encoded(column, half))
+    if len(entity.key) == 1:
+        ids = keys[entity.key[0]]
+        assert lying.places_of(entity.key[0], ids).tolist() == at.tolist()
+        assert lying.places_of(entity.key[0], pa.concat_arrays([pa.array(["nobody"]), ids])).tolist() == [-1, *at.tolist()]
 
 
 NAMED = {
