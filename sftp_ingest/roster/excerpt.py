@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from sftp_ingest.errors import DeliveryError
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Verdict
-from sftp_ingest.roster import drift, files, lines_changed, loader, shelf, validator
-from sftp_ingest.roster.arrow import array_of, side_by_side
+from sftp_ingest.roster import drift, files, lines_changed, loader, validator
+from sftp_ingest.roster.arrow import array_of
 from sftp_ingest.roster.contract import Contract, Table
 from sftp_ingest.roster.drift import CARRIED_SHARE, FEWEST_ROWS
 from sftp_ingest.roster.lines_changed import Changed
@@ -64,16 +64,12 @@ def read(known: Known, delivery: Delivery, rules: Contract, *, today: date) -> E
     if None in shapes.values() or "schools" in others:  # on which everything else hangs, and which hardly ever change
         return None
     rows = {name: shape.rows for name, shape in shapes.items() if shape is not None}
-
-    def read_one(name: str) -> _Part | None:
-        earlier_one, tonight_one = (earlier.folder, before[name]), (delivery.folder, tonight[name])
-        return _part(earlier_one, tonight_one, rows[name], rules.tables[name], rules)
-
-    most = max(rows.values(), default=0)
-    parts = dict(zip(others, side_by_side(read_one, others, 0 if shelf.puts_away(most) else most), strict=True))  # of many, one after the other
-    told = {name: part for name, part in parts.items() if part is not None}
-    if len(told) < len(parts):
-        return None
+    told: dict[str, _Part] = {}
+    for name in others:  # side by side they would wait for each other: much of it holds Python's lock
+        part = _part((earlier.folder, before[name]), (delivery.folder, tonight[name]), rows[name], rules.tables[name], rules)
+        if part is None:
+            return None
+        told[name] = part
     rows |= {name: rows[name] + part.more for name, part in told.items()}
     return _judged(known, {name: part.gone for name, part in told.items()}, {name: part.came for name, part in told.items()}, rows, rules, today)
 

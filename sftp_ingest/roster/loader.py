@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from sftp_ingest.findings import SAMPLE_LINES, Finding, finding, refuses
 from sftp_ingest.model import DeliveredFile, Delivery, FileShape, Frames, Rejections
-from sftp_ingest.roster import astray, decoding, drift, files, headers, lines, shelf
-from sftp_ingest.roster.arrow import TEXT, array_of, in_one_piece, is_in
+from sftp_ingest.roster import astray, decoding, drift, files, headers, lines, seek, shelf
+from sftp_ingest.roster.arrow import TEXT, array_of, in_one_piece
 from sftp_ingest.roster.contract import Contract, Table, in_home, normalised
 from sftp_ingest.roster.quotes import Positions
 from sftp_ingest.roster.shelf import Data
@@ -25,10 +24,6 @@ LONGEST_PAIRS = 1 << 20
 """No more bytes than this of a file of names and values are read; real ones have a kilobyte."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
-
-_LINE_END = 0x0A
-_PART = 8 << 20
-"""Bytes of a file that are looked through at once for certain lines: enough for all processors."""
 
 _ROUNDED = r"^\d(?:[.,]\d+)?E\+\d{2}$"
 """How Excel shows a long number in a narrow column, and saves it: only the first digits of the id are left."""
@@ -115,40 +110,15 @@ def parts(contents: Mapping[str, bytes], contract: Contract) -> Frames:
 def lines_of(table: Table, blocks: Iterator[bytes], ids: pa.Array) -> list[bytes] | None:
     """The lines of a file, each with its end, whose record has one of these ids in the first column of the table's key.
 
-    None where a line is not a record, which only a whole reading can tell.
+    None where a line is seen not to be a record, which only a whole reading can tell.
     """
-    begun = files.whole_lines(blocks, _PART)
+    begun = files.whole_lines(blocks, seek.PART)
     first = next(begun, b"")
     header = first[: first.find(b"\n") + 1]
     names = _header(_File(table.file, table, strict=False), lines.header(decoding.decode(header)), (), None) or []
     if table.key[0] not in names:
         return None
-    key = names.index(table.key[0])
-    found: list[bytes] = []
-    for part in chain([first[len(header) :]] if len(first) > len(header) else [], begun):
-        ends = np.flatnonzero(np.frombuffer(part, np.uint8) == _LINE_END) + 1
-        told = _column_of(part, len(names), key)
-        if told is None or len(told) != len(ends):
-            return None
-        at = np.flatnonzero(is_in(pc.utf8_trim_whitespace(told), ids))
-        begins = np.concatenate(([0], ends))
-        found += (part[begin:end] for begin, end in zip(begins[at].tolist(), ends[at].tolist(), strict=True))
-    return found
-
-
-def _column_of(part: bytes, width: int, place: int) -> pa.ChunkedArray | None:
-    """One column of lines of so many; None where a line has more or less."""
-    columns = [str(number) for number in range(width)]
-    try:
-        read = pacsv.read_csv(
-            pa.BufferReader(part),
-            read_options=pacsv.ReadOptions(column_names=columns, block_size=decoding.BLOCK),
-            parse_options=pacsv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pacsv.ConvertOptions(include_columns=[columns[place]], column_types={columns[place]: pa.string()}, strings_can_be_null=False),
-        )
-    except pa.ArrowInvalid:
-        return None
-    return read[0]
+    return seek.lines_with(chain([first[len(header) :]], begun), len(names), names.index(table.key[0]), ids)
 
 
 def _together(read: Sequence[_File]) -> Frames:

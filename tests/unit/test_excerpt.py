@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,10 +13,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from sftp_ingest import copies
 from sftp_ingest.config import Settings
+from sftp_ingest.copies import Copy
 from sftp_ingest.model import Derivations, Limits, Roster
 from sftp_ingest.planning import Plan, empty_roster
-from sftp_ingest.roster import layers
 from sftp_ingest.roster.excerpt import Known
 from tests.unit.districts import TOLERANT, Files, changed, csv_of, enrollment, planned, ruled, section, small, student, written, zipped
 
@@ -193,6 +195,15 @@ def after(now: Roster, made: Plan) -> Roster:
     return changed(now, made.flowing)
 
 
+def as_copied(path: Path, held: Copy, made: Plan, token: str) -> Copy:
+    """The roster after the night, as the copy in files tells it to the next one."""
+    assert made.flowing is not None
+    copies.follow(path, held, made.flowing, token)()
+    found = copies.read(path, token)
+    assert found is not None
+    return found
+
+
 def told(made: Plan) -> dict[str, object]:
     """All that a run does with a plan, but for the shapes and the seconds."""
     parts = {}
@@ -224,18 +235,19 @@ def test_reading_only_what_is_new_comes_to_the_same_as_reading_all(told_nights: 
     with TemporaryDirectory() as folder:
         made = planned(Path(folder, "0"), {}, settings=rules, **first)
         now, before = after(empty_roster(), made), first
-        lying = layers.of(now)
+        copy = Copy(empty_roster(), datetime.now(UTC))
         for number, raw in enumerate(following, 1):
             if made.findings or made.rejections or not made.lasting:
                 return
+            copy = as_copied(Path(folder, "copy"), copy, made, str(number))
             known = known_of(Path(folder, f"{number - 1}-kept"), before, made)
             whole = planned(Path(folder, f"{number}"), {}, now, settings=rules, before=made.shapes, **raw)
-            short = planned(Path(folder, f"{number}"), {}, layers.roster(lying), settings=rules, before=made.shapes, known=known, **raw)
+            short = planned(Path(folder, f"{number}"), {}, copy.roster, settings=rules, before=made.shapes, known=known, **raw)
             assert told(short) == told(whole)
             made, before = short, raw
             if made.flowing is None:
                 return
-            now, lying = after(now, made), layers.after(lying, made.flowing)
+            now = after(now, made)
 
 
 # ---------------------------------------------------------------- which nights are read as a whole
