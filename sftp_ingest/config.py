@@ -22,6 +22,12 @@ PATH_VARIABLE = "SFTP_INGEST_CONFIG"
 DATABASE_VARIABLE = "SFTP_INGEST_DATABASE_URL"
 MOST_PORT = 65535
 MOST_NIGHTS = 36_500
+LONGEST_WAIT = 86_400
+"""Seconds. A home that has to be quiet for more than a day is never sealed where files come every night."""
+
+LONGEST = 366 * 86_400
+"""Seconds, of any other time: clocks and sleeps end somewhere."""
+
 AT_LEAST_ONE = (
     *("workers", "attempts", "acceptors", "_nights", "ban_score"),
     *("sessions_per_district", "sessions_per_address", "handles_per_session", "home_files"),
@@ -268,6 +274,8 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
             raise ConfigError(f"{key} must not be below {least}")
         if key.endswith("_nights") and value > MOST_NIGHTS:
             raise ConfigError(f"{key} must not be above {MOST_NIGHTS}")
+        if key.endswith("_seconds") and value > (most := LONGEST_WAIT if key.endswith(".settle_seconds") else LONGEST):
+            raise ConfigError(f"{key} must not be above {most}")
         if key == "server.port" and value > MOST_PORT:
             raise ConfigError(f"{key} must not be above {MOST_PORT}")
         if key.endswith(".removed_share") and value > 1:

@@ -193,6 +193,8 @@ def test_config_check_tells_all_that_serve_would_refuse_one_line_each(tmp_path: 
         ("[defaults]\nsettle_seconds = nan", "defaults.settle_seconds must be a number that is finite"),
         (f"[defaults]\nsettle_seconds = 1{400 * '0'}", "defaults.settle_seconds must be a number that is finite"),
         ("[server]\nban_seconds = inf", "server.ban_seconds must be a number that is finite"),
+        ("[defaults]\nsettle_seconds = 86_401", "defaults.settle_seconds must not be above 86400"),
+        ("[server]\nidle_seconds = 1e300", "server.idle_seconds must not be above 31622400"),
         ("[defaults]\nkeep_nights = 0", "defaults.keep_nights must not be below 1"),
         ("[server]\nacceptors = 0", "server.acceptors must not be below 1"),
         ("[districts.x]\nkeep_changes_nights = 1.5", "districts.x.keep_changes_nights must be a whole number"),
