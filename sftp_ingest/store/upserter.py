@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ _CELLS = 1_000_000
 
 _ROWS = 50_000
 """How many entries of changes are made at once, and how many rows are written at most."""
+
+_TOGETHER = 100
+"""How many rows each of SQLite's statements writes: one for every row takes a fourth to a third longer, for each is begun and ended."""
 
 _FORMER = "former_{}"
 """In the entry of an enrollment that moved: the value with which the student had once left the section that he is in now, where it was another."""
@@ -257,7 +261,10 @@ def _load(connection: Connection, table: str, rows: pa.Table, same: Mapping[str,
                 copy.write(memoryview(sink.getvalue()))
     else:
         stamps = (str(literal(value).compile(connection, compile_kwargs={"literal_binds": True})) for value in same.values())
-        statement = f'INSERT INTO "{table}" ({names}) VALUES ({", ".join(["?"] * len(told) + list(stamps))})'
+        row = f"({', '.join(['?'] * len(told) + list(stamps))})"
         for batch in batches:
-            columns = (column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns)
-            driver.executemany(statement, zip(*columns, strict=True))
+            cells = chain.from_iterable(zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns), strict=True))
+            for rows_each, times in ((_TOGETHER, len(batch) // _TOGETHER), (1, len(batch) % _TOGETHER)):
+                statement = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * rows_each)}'
+                driver.executemany(statement, (tuple(islice(cells, rows_each * len(told))) for _ in range(times)))
+            del cells  # before those of the next batch are there too
