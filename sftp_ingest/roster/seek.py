@@ -67,7 +67,7 @@ def _plain_cells(raw: Bytes, begins: Positions, place: int) -> tuple[pa.Array, M
         first += commas < place
         last += inside
     plain: Mask = (commas > place) & ~odd
-    begin, size = ((begins + first)[plain], (last - first)[plain].astype(np.int64))
+    begin, size = (begins + first)[plain], (last - first)[plain].astype(np.int64)
     if place:  # the comma before the cell is none of its letters
         begin, size = begin + 1, size - 1
     bounds = np.concatenate(([0], np.cumsum(size)))
