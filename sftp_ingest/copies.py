@@ -21,7 +21,7 @@ import pyarrow as pa
 from sftp_ingest import memory
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
 from sftp_ingest.roster import afterwards, layers, shelf
-from sftp_ingest.roster.arrow import in_one_piece, places_of
+from sftp_ingest.roster.arrow import Encoded, in_one_piece, places_of
 from sftp_ingest.roster.diff import MEMBERSHIPS
 from sftp_ingest.roster.layers import Layers
 from sftp_ingest.store import rosters
@@ -39,6 +39,9 @@ _MOST_TEXTS = 0.5
 """A column with no more distinct texts than this share of its cells is kept encoded: what names other records is looked through once for each of them."""
 
 _PLACES = "replaced"
+
+_NAMED = {name for columns in MEMBERSHIPS.values() for name in columns.values()}
+"""Entities whose records are named by memberships."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def follow(path: Path, copy: Copy, change_set: ChangeSet, token: str) -> Callabl
     def whole(name: str) -> pa.Table:
         records = afterwards.one(name, copy.roster.entities[name], change_set)
         table = _encoded(rosters.table_of(records, (*ENTITIES[name].columns, "active")), {column: ids[of] for column, of in MEMBERSHIPS.get(name, {}).items()})
-        ids[name] = in_one_piece(table[ENTITIES[name].key[0]])
+        if name in _NAMED:  # by themselves, for with them the file would stay in which all columns of the table lie
+            ids[name] = shelf.put(in_one_piece(table[ENTITIES[name].key[0]]))
         return table
 
     part = _written(path, {"token": token, "read_at": copy.read_at.isoformat()}, _COPIED, whole)
@@ -124,18 +128,18 @@ def remove(path: Path) -> int:
 
 
 def _encoded(table: pa.Table, ids: Mapping[str, pa.Array]) -> pa.Table:
-    """The table with its columns encoded where that is shorter: one of the `ids` of other records as places among these, if all are there."""
+    """The table with its columns encoded where that is shorter; `ids` are, by column, those of the records that it names."""
     return pa.table(shelf.columns(lambda name: _shorter(in_one_piece(table[name]), ids.get(name)), table.column_names, len(table)))
 
 
 def _shorter(cells: pa.Array, ids: pa.Array | None) -> pa.Array:
-    """The cells encoded, where most of their texts come again."""
+    """The cells encoded, where most of their texts come again: as places among the `ids`, if there are any and all cells are among them."""
     if not pa.types.is_string(cells.type):
         return cells
     if ids is not None and len(ids) <= _MOST_TEXTS * len(cells):
         places = places_of(cells, ids)
         if not (places < 0).any():
-            return pa.DictionaryArray.from_arrays(pa.array(places), ids)
+            return Encoded(ids, places).cells
     encoded = cells.dictionary_encode()
     return encoded if len(encoded.dictionary) <= _MOST_TEXTS * len(cells) else cells
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from sftp_ingest.roster.arrow import Mask, in_turn, is_in, trimmed
+from sftp_ingest.roster.arrow import Mask, in_one_piece, in_turn, is_in, trimmed
 from sftp_ingest.roster.quotes import COMMA, LINE_END, QUOTE, Bytes, Positions
 
 PART = 4 << 20
@@ -87,4 +87,4 @@ def _parsed(lines: bytes, width: int, place: int) -> pa.Array | None:
         )
     except pa.ArrowInvalid:
         return None
-    return read[0].combine_chunks()
+    return in_one_piece(read[0])

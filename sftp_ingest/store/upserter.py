@@ -265,6 +265,7 @@ def _load(connection: Connection, table: str, rows: pa.Table, same: Mapping[str,
         for batch in batches:
             cells = chain.from_iterable(zip(*(column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns), strict=True))
             for rows_each, times in ((_TOGETHER, len(batch) // _TOGETHER), (1, len(batch) % _TOGETHER)):
-                statement = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * rows_each)}'
-                driver.executemany(statement, (tuple(islice(cells, rows_each * len(told))) for _ in range(times)))
+                if times:  # SQLite reads a statement also where it has nothing to write
+                    statement = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * rows_each)}'
+                    driver.executemany(statement, (tuple(islice(cells, rows_each * len(told))) for _ in range(times)))
             del cells  # before those of the next batch are there too
