@@ -57,6 +57,14 @@ class Site:
     remote: str
     folder: Path
 
+    def aside(self) -> None:
+        """Empties the files that came, and puts their folder where it is in nobody's way."""
+        if self.folder.exists():
+            for path in self.folder.rglob("*"):
+                if path.is_file():
+                    os.truncate(path, 0)
+            self.folder.rename(self.key.with_name(f"aside-{time.monotonic_ns()}"))
+
     @property
     def ssh(self) -> list[str]:
         """What every client of OpenSSH is told."""
@@ -132,7 +140,7 @@ def cases(at: Scene, sites: Sequence[Site]) -> list[Case]:
 
 def table(rows: Sequence[Row], students: int, rounds: int) -> str:
     """The medians, for people, in Markdown."""
-    lines = [f"Medians of {rounds}; the run that is going on has {students:,} students. Ours makes every file durable before it answers, sshd does not.", ""]
+    lines = [f"Medians of {rounds}; the run that is going on has {students:,} students.", ""]
     lines += ["| Files, client | sshd s | ours s | × | target | |", "|---|---|---|---|---|---|"]
     medians = {(row.case.group, row.case.kind): row.median("seconds") for row in rows}
     for group in dict.fromkeys(row.case.group for row in rows):
@@ -144,8 +152,10 @@ def table(rows: Sequence[Row], students: int, rounds: int) -> str:
 
 
 def _turn(site: Site, size: int, work: Callable[[Site], list[subprocess.Popen[bytes]]], _: int) -> Mapping[str, Figure]:
-    shutil.rmtree(site.folder, ignore_errors=True)
+    """What came before is emptied and put aside, for ext4 passes over every inode that was freed of late whenever it makes a file; and has come to the disk."""
+    site.aside()
     site.folder.mkdir(mode=0o700)
+    os.sync()
     begun = time.perf_counter()
     codes = [each.wait() for each in work(site)]
     seconds = time.perf_counter() - begun

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sftp_ingest import memory
+from sftp_ingest import boot, memory
 from sftp_ingest.model import ENTITIES, ChangeSet, Roster
 from sftp_ingest.roster import afterwards, layers, shelf
 from sftp_ingest.roster.arrow import Encoded, in_one_piece, places_of
@@ -29,9 +29,6 @@ from sftp_ingest.store import rosters
 _COPIED = tuple(each.name for each in ENTITIES.values() if not each.incremental)
 _PART, _LATER = ".part", ".later"
 _TOLD = b"sftp_ingest"
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""Changes whenever the machine starts: what was written before may not have come to the disk, and nobody has waited for it."""
-
 _MOST_LATER = 0.1
 """Where more than this share of the records changed since, the roster is written anew."""
 
@@ -153,7 +150,7 @@ def _written(copy: Path, told: Mapping[str, str], names: Sequence[str], table: C
     """A file with these tables, each made when it is its turn. Where the disk says no, nothing of the copy is kept."""
     part = copy.with_suffix(_PART)
     part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    heading = {_TOLD: json.dumps({"told": {**told, "boot": _boot()}, "tables": names})}
+    heading = {_TOLD: json.dumps({"told": {**told, "boot": boot.this()}, "tables": names})}
     try:
         with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as sink:
             for name in names:
@@ -182,7 +179,7 @@ def _tables(path: Path) -> tuple[dict[str, str], dict[str, pa.Table], Callable[[
         with pa.ipc.open_stream(source) as stream:
             heading = json.loads((stream.schema.metadata or {}).get(_TOLD, b"{}"))
             told, names = heading["told"], heading["tables"]
-            if told["boot"] != _boot():
+            if told["boot"] != boot.this():
                 raise ValueError
             read.append(stream.read_all().replace_schema_metadata(None))
     return told, dict(zip(names, read, strict=True)), partial(_let_go, mapped)
@@ -192,7 +189,3 @@ def _let_go(mapped: mmap.mmap) -> None:
     """At once, and not only in a moment as `memory.letting_go` does: a night that changes little looks through a whole column in less time."""
     mapped.madvise(mmap.MADV_DONTNEED)
     pa.default_memory_pool().release_unused()  # what was looked up with is kept for the next time otherwise, and there may be none
-
-
-def _boot() -> str:
-    return _BOOT.read_text(encoding="ascii").strip()

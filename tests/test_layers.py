@@ -13,12 +13,13 @@ import sftp_ingest
 
 PACKAGE = "sftp_ingest"
 FOLDER = Path(sftp_ingest.__file__).parent
-GROUND = frozenset({"errors", "findings", "model", "config", "zstd"})
+GROUND = frozenset({"boot", "errors", "findings", "model", "config", "zstd"})
 ABOVE_STORE = frozenset({"copies", "repeat", "sync", "revert", "ready", "why", "runner", "retention", "erasure", "sweeps"})
 EVERYTHING = frozenset({"sample", "logs", "intake", "roster", "store", "report", "memory", "forks", "planning"}) | ABOVE_STORE | GROUND
 
 # Layer → what it may import, by layer or by full module. A folder may always import itself, and everyone the package's own version.
 TABLE: Mapping[str, frozenset[str]] = {
+    "boot": frozenset(),
     "errors": frozenset(),
     "forks": frozenset(),
     "findings": frozenset(),

@@ -62,7 +62,7 @@ class Acceptor:
             self.hall.porter.left(guest)
 
     async def drain(self, grace: float) -> None:
-        """Waits until no upload is open or `grace` seconds have passed, then ends all sessions."""
+        """Waits until no upload is open or `grace` seconds have passed, then ends all sessions. What was closed is on the disk when it returns."""
         await self.hall.uploads.stillness(grace)
         for session in self.hall.sessions:
             session.ending = "stopped"
@@ -72,3 +72,4 @@ class Acceptor:
         for connection in connections:
             await connection.wait_closed()
         await self.hall.uploads.stillness(CLOSING_SECONDS)  # what was cut off just now is still being thrown away
+        await asyncio.to_thread(self.hall.flusher.close)

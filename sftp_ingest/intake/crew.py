@@ -18,8 +18,8 @@ import structlog
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake.acceptor import CLOSING_SECONDS
+from sftp_ingest.intake.leftovers import tidy_parts
 from sftp_ingest.intake.porter import Porter
-from sftp_ingest.intake.upload import tidy_parts
 from sftp_ingest.intake.wire import ALIVE, DRAIN, LONGEST_LINE, RENEW, answered, heard, said
 
 ACCEPTOR = (sys.executable, "-P", "-m", "sftp_ingest.intake.apart")

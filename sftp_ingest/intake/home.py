@@ -16,7 +16,7 @@ import asyncssh
 import structlog
 from asyncssh.channel import SSHChannel
 
-from sftp_ingest.intake import paths
+from sftp_ingest.intake import durable, paths
 from sftp_ingest.intake.connection import Place
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX, PREVIEW, REPORTS
 from sftp_ingest.intake.session import Session
@@ -157,7 +157,9 @@ class Home(Place):
             self._abandon(upload)
 
     async def fsync(self, file_obj: object) -> None:
-        """Makes what was written so far durable, under its hidden name."""
+        """Makes what was written so far durable, under its hidden name; who asks for that waits for the name to be durable as well."""
+        if isinstance(file_obj, Upload):
+            file_obj.awaited = True
         await asyncio.to_thread(os.fsync, cast(io.FileIO, file_obj).fileno())
 
     async def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
@@ -374,7 +376,7 @@ class Home(Place):
             await room.another()
         try:
             upload = Upload(folder, name, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
-            upload.path = paths.plain(path)
+            upload.path, upload.whose = paths.plain(path), self._whose()
         except OSError:
             room.gone(0, files=0 if resumed else 1)
             raise
@@ -398,8 +400,12 @@ class Home(Place):
             self._discard(upload)
             return
         kept = os.dup(upload.fileno())
+        flusher = self._session.hall.flusher
         try:
-            size = await asyncio.to_thread(upload.commit)
+            if upload.awaited or flusher.busy or not durable.mark(kept):
+                size = await asyncio.to_thread(upload.commit)
+            else:
+                size = upload.commit(flusher)
         except OSError as fault:
             os.close(kept)
             log.error("upload_failed", **self._whose(), file=upload.path, fault=fault.strerror)

@@ -19,6 +19,7 @@ from typing import Literal
 
 from sftp_ingest import zstd
 from sftp_ingest.errors import ConfigError, DeliveryError
+from sftp_ingest.intake import durable
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 PART_PREFIX = ".upload-"
@@ -136,7 +137,8 @@ def seal(
     origin: Literal["sftp", "preview"] = "sftp",
     crossed: Callable[[Sequence[DeliveredFile]], Collection[str]] = lambda _: (),
 ) -> Delivery | None:
-    """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says.
+    """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says,
+    or one of them was still on its way to the disk when the machine went down.
 
     What was linked can never change, because every upload is a new inode. `previous` tells which files the district sent again, and
     `crossed` names those of the files that are not of one night with the others.
@@ -149,6 +151,8 @@ def seal(
                 (folder / file.name).parent.mkdir(mode=0o700, exist_ok=True)
                 os.link(home / file.name, folder / file.name, follow_symlinks=False)
             if _disturbed(home, state):
+                return None
+            if not all(durable.settled(folder / file.name) for file in state.files):
                 return None
             for file in state.files:
                 sha256 = _sha256(folder / file.name)

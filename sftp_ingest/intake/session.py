@@ -22,6 +22,7 @@ from sftp_ingest.errors import IngestError
 from sftp_ingest.intake.audit import Audit
 from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Place, Subsystem
 from sftp_ingest.intake.defender import networks, within
+from sftp_ingest.intake.durable import Flusher
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
 from sftp_ingest.intake.keys import Admission
 from sftp_ingest.intake.porter import Porter
@@ -50,6 +51,7 @@ class Hall:
     home_of: Callable[[Session, SSHChannel[bytes]], Place]
     audit: Audit
     uploads: Uploads = field(default_factory=Uploads)
+    flusher: Flusher = field(default_factory=Flusher)
     sessions: set[Session] = field(default_factory=set)
     rooms: dict[int, Room] = field(default_factory=dict)
     copying: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 2, "copying"))

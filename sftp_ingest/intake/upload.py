@@ -6,27 +6,20 @@ import asyncio
 import errno
 import io
 import os
-import re
 import secrets
-import stat
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
-from pathlib import Path
-from time import time
 
 import structlog
 
-from sftp_ingest.intake import paths, trees
+from sftp_ingest.intake import durable, paths
+from sftp_ingest.intake.durable import Flusher
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from sftp_ingest.intake.room import Room
 
-CUT_SECONDS = 2 * 86_400
-"""So long a client may wait before it goes on with an upload that was cut off."""
 LONGEST_NAME = 255
 MOST_SPANS = 1000
 """Into no more pieces with gaps between them may an upload fall while it comes in; clients that send blocks side by side have a few dozen."""
-
-_RESUMABLE = re.compile(rf"{re.escape(PART_PREFIX)}[0-9a-f]{{8,}}-(.+)")
 
 log = structlog.get_logger()
 
@@ -73,12 +66,13 @@ class Upload(io.FileIO):
 
         A `copy` of what stands under the name cannot be resumed, and need not: the client finds it there as it was.
         """
-        self._nameless = f"{_parts_of(os.getpid())}{secrets.token_hex(4)}"
+        self._nameless = f"{parts_of(os.getpid())}{secrets.token_hex(4)}"
         named = f"{self._nameless}-{target}"
         self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
         self.target = target
-        self.path = ""  # as log lines have it
+        self.path, self.whose = "", dict[str, str]()  # as log lines have them
         self.removed = False
+        self.awaited = False  # whether its client asked for it to be durable
         self._folder = os.dup(folder)
         self._part = named if self.resumable else self._nameless
         try:
@@ -156,15 +150,20 @@ class Upload(io.FileIO):
             os.rename(self._part, self._nameless, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             self._part = self._nameless
 
-    def commit(self) -> int:
-        """Makes the file durable and gives it its name; its size in bytes. Raises OSError, and leaves no trace, where that fails or a part was never sent."""
+    def commit(self, flusher: Flusher | None = None) -> int:
+        """Gives the file its name, once it is durable, or has a mark and is left to the `flusher`; its size in bytes.
+
+        Raises OSError, and leaves no trace, where that fails or a part was never sent.
+        """
         try:
             if self._fault:
                 raise self._fault
             size = os.fstat(self.fileno()).st_size
             if self._sent.whole < size:
                 raise OSError(errno.EINVAL, "A part of this file was never sent")
-            os.fsync(self.fileno())
+            if not flusher:
+                os.fsync(self.fileno())
+                durable.unmark(self.fileno())
             replaced = paths.facts_if_any(self._folder, self.target)
             if self._exclusive:  # a link fails where the name was taken meanwhile, a rename would not
                 os.link(self.part, self.target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -172,12 +171,15 @@ class Upload(io.FileIO):
             else:
                 os.replace(self.part, self.target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             drop_cut(self._folder, self.target, self._room)  # of another upload, in whichever process: what is whole is not gone on with
-            os.fsync(self._folder)
+            if not flusher:
+                os.fsync(self._folder)
         except OSError:
             self.discard()
             raise
         if replaced:
             self._room.gone(replaced.st_size, files=1)
+        if flusher:
+            flusher.add(self.fileno(), self._folder, self._take_back)
         self.close()
         return size
 
@@ -203,6 +205,12 @@ class Upload(io.FileIO):
             os.unlink(self.part, dir_fd=self._folder)
         self._room.gone(self.size, files=1)
         self.close()
+
+    def _take_back(self, file: int, folder: int, fault: OSError) -> None:
+        """The disk did not take the file, which was told to be whole."""
+        log.error("upload_failed", **self.whose, file=self.path, fault=fault.strerror)
+        with suppress(OSError):  # it is doubted, and so sealed in no delivery, until the next start does better
+            set_back(folder, self.target, file)
 
     def _standing(self) -> int | None:
         """The inode that has the name; another than when we began is of an upload that overtook this one, in whichever process."""
@@ -268,44 +276,30 @@ def drop_cut(folder: int, name: str, room: Room) -> None:
             room.gone(facts.st_size, files=1)
 
 
-def tidy_parts(homes: Path, process: int | None = None) -> None:
-    """Makes of the parts that a killed server has left, or one process of it, what a cut connection makes of them; tells of one where that fails."""
-    begin = PART_PREFIX if process is None else _parts_of(process)
-    for folder, _, names in trees.walk(homes):
-        found = {name: facts for name in names if name.startswith(begin) and (facts := paths.facts_if_any(folder, name))}
-        for part in sorted(found, key=lambda each: found[each].st_mtime_ns):  # the last one stays
-            named = _RESUMABLE.fullmatch(part)
-            try:
-                whole = found[part].st_nlink > 1  # it had its name already, and may be sealed under it
-                if not named or not stat.S_ISREG(found[part].st_mode) or not found[part].st_size or whole or _later(folder, named[1], found[part]):
-                    os.unlink(part, dir_fd=folder)
-                    continue
-                with io.FileIO(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "r+b") as file:
-                    file.truncate(os.lseek(file.fileno(), 0, os.SEEK_HOLE))  # what was written out of order may have left a hole
-                os.rename(part, cut(named[1]), src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as fault:
-                log.error("part_not_tidied", fault=fault.strerror)
+def set_back(folder: int, name: str, file: int) -> None:
+    """An open file counts as whole no longer; unless its client has put another in its place, it may go on with it. Raises OSError."""
+    facts, there = os.fstat(file), paths.facts_if_any(folder, name)
+    if not there or not os.path.samestat(facts, there):
+        return
+    if facts.st_nlink > 1 or len(os.fsencode(cut(name))) > LONGEST_NAME:  # a delivery may have it
+        os.unlink(name, dir_fd=folder)
+        return
+    durable.doubt(file)
+    keep_begin(folder, name, name)
 
 
-def remove_cut(homes: Path) -> None:
-    """Clears away what was cut off and is not gone on with any more; tells of one where that fails."""
-    for folder, _, names in trees.walk(homes):
-        for name in names:
-            facts = paths.facts_if_any(folder, name) if name.startswith(CUT_PREFIX) else None
-            if facts and time() - facts.st_ctime > CUT_SECONDS:
-                try:
-                    os.unlink(name, dir_fd=folder)
-                except FileNotFoundError:  # its client has gone on with it just now
-                    continue
-                except OSError as fault:
-                    log.error("cut_not_removed", fault=fault.strerror)
+def keep_begin(folder: int, name: str, target: str) -> None:
+    """Hides a file for the client to go on with as an upload to `target`, less what is behind its first hole; of an empty one nothing is left."""
+    with io.FileIO(os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "r+b") as file:
+        whole = os.lseek(file.fileno(), 0, os.SEEK_HOLE) if os.fstat(file.fileno()).st_size else 0
+        file.truncate(whole)  # what was written out of order may have left a hole, and what did not come to the disk as well
+        if whole:
+            os.rename(name, cut(target), src_dir_fd=folder, dst_dir_fd=folder)
+            durable.unmark(file.fileno())
+        else:
+            os.unlink(name, dir_fd=folder)
 
 
-def _parts_of(process: int) -> str:
+def parts_of(process: int) -> str:
     """How the names of all its parts begin, so that they are known when it has died."""
     return f"{PART_PREFIX}{process:08x}"
-
-
-def _later(folder: int, name: str, part: os.stat_result) -> bool:
-    there = paths.facts_if_any(folder, name)
-    return there is not None and there.st_ctime_ns > part.st_ctime_ns

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
-from sftp_ingest import copies, erasure, repeat
+from sftp_ingest import boot, copies, erasure, repeat
 from sftp_ingest.config import Settings
 from sftp_ingest.errors import StoreError
 from sftp_ingest.model import ChangeSet, Limits
@@ -175,10 +175,8 @@ def test_changes_that_follow_upon_another_copy_are_not_believed(tmp_path: Path, 
     assert was_read(house, readings, files, 3)
 
 
-def test_after_the_machine_was_started_anew_the_tables_are_read(house: House, readings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    boot = tmp_path / "boot_id"
-    boot.write_text("another\n")
-    monkeypatch.setattr(copies, "_BOOT", boot)
+def test_after_the_machine_was_started_anew_the_tables_are_read(house: House, readings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "this", lambda: "another")
     assert was_read(house, readings, later(1), 1)
     assert not was_read(house, readings, later(2), 2)
 

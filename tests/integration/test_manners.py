@@ -15,9 +15,10 @@ from sftp_ingest.config import Config
 from sftp_ingest.intake import upload
 from sftp_ingest.intake.connection import KEY_TRIES
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
+from sftp_ingest.intake.leftovers import tidy_parts
 from sftp_ingest.intake.paths import DEEPEST
 from sftp_ingest.intake.room import GAP_BYTES
-from sftp_ingest.intake.upload import Spans, tidy_parts
+from sftp_ingest.intake.upload import Spans
 from tests.integration.port import BIG, KEY, STRANGER, Packets, connecting, cut_off, files, listening, parts, until, with_client
 
 BLOCK = 32_000
