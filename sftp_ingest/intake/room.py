@@ -44,16 +44,17 @@ class Room:
 
     async def another(self) -> None:
         """Takes in one more file or folder. Raises OSError where the home or the disk has no room for it."""
-        with self._tally.row(self._row) as held:
-            counted = _within(held[_MEASURED], MEASURED_SECONDS) and held[_FILES] < self._server.home_files
-        if not counted:
-            files, size = await asyncio.to_thread(_measure, self._home)
-            with self._tally.row(self._row) as held:
-                held[_FILES], held[_BYTES], held[_MEASURED] = files, size, monotonic_ns()
         self._look_at_the_disk(0)
         with self._tally.row(self._row) as held:
-            fits = held[_FILES] < self._server.home_files
+            fits = _within(held[_MEASURED], MEASURED_SECONDS) and held[_FILES] < self._server.home_files
             held[_FILES] += fits
+        if fits:
+            return
+        files, size = await asyncio.to_thread(_measure, self._home)
+        with self._tally.row(self._row) as held:
+            held[_BYTES], held[_MEASURED] = size, monotonic_ns()
+            fits = files < self._server.home_files
+            held[_FILES] = files + fits
         if not fits:
             raise self._refusal("home_files", errno.EDQUOT, "The home holds too many files")
 

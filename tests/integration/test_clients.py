@@ -501,5 +501,5 @@ def test_what_was_cut_off_is_kept_for_two_days(config: Config, home: Path, monke
     async def act(sftp: asyncssh.SFTPClient) -> None:
         await until(lambda: not cut_off(home))
 
-    monkeypatch.setattr("sftp_ingest.intake.upload.CUT_SECONDS", -1)
+    monkeypatch.setattr("sftp_ingest.intake.leftovers.CUT_SECONDS", -1)
     with_client(replace(config), act)
