@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from sftp_ingest.config import Config, check_data
 from sftp_ingest.errors import ConfigError, IngestError
-from sftp_ingest.intake import hostkeys, server
+from sftp_ingest.intake import hostkeys, leftovers, server
 from sftp_ingest.intake.keys import check_authorities
 from sftp_ingest.intake.watcher import Doorbell
 from sftp_ingest.logs import set_up_logging
@@ -102,6 +102,7 @@ async def _serve(config: Config, engine: Engine) -> None:
     sweeps = Sweeps(config, engine, runner.wake)
     doorbell = Doorbell(config.homes, sweeps.ring)
     doorbell.start()
+    await asyncio.to_thread(leftovers.take_back_lost, config.homes)
     await asyncio.to_thread(runner.start)
     await asyncio.to_thread(sweeps.start)
     listener = await server.listen(config, lambda name: register.account(engine, name), sweeps.ring, partial(set_up_logging, config.log_format))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -55,17 +56,16 @@ def is_lost(descriptor: int) -> bool:
     return _mark(descriptor) not in (None, boot.this().encode())
 
 
-def settled(path: Path) -> bool:
-    """Makes a file durable, whoever wrote it, and takes its mark away; False, and all is as it was, where it `is_lost`. Raises OSError."""
+def settle(path: Path) -> None:
+    """Makes a file durable, whoever wrote it, and takes its mark away. Raises OSError, also where it `is_lost`; then all is as it was."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if is_lost(descriptor):
-            return False
+            raise OSError(errno.EIO, "A file of this home was on its way to the disk when the machine went down; it is taken back when the daemon begins")
         os.fsync(descriptor)
         unmark(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _mark(descriptor: int) -> bytes | None:
@@ -113,7 +113,8 @@ class Flusher:
             self._added += 1
             woken, self._woken = self._woken, True
         if not woken:
-            self._thread.submit(self._flush, BREATH_SECONDS)
+            with suppress(RuntimeError):  # closed just now; sealing brings it to the disk
+                self._thread.submit(self._flush, BREATH_SECONDS)
 
     def close(self) -> None:
         """Returns when all is on the disk."""

@@ -137,12 +137,11 @@ def seal(
     origin: Literal["sftp", "preview"] = "sftp",
     crossed: Callable[[Sequence[DeliveredFile]], Collection[str]] = lambda _: (),
 ) -> Delivery | None:
-    """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says,
-    or one of them was still on its way to the disk when the machine went down.
+    """The files of `state` as a delivery of hard links in `deliveries`, or None where the home is no longer as `state` says.
 
     What was linked can never change, because every upload is a new inode. `previous` tells which files the district sent again, and
     `crossed` names those of the files that are not of one night with the others.
-    Raises ConfigError where homes and deliveries lie on different file systems.
+    Raises ConfigError where homes and deliveries lie on different file systems, OSError where a file is not on the disk and does not come there.
     """
     with _workshop(deliveries, district, now) as folder:
         files = []
@@ -152,9 +151,8 @@ def seal(
                 os.link(home / file.name, folder / file.name, follow_symlinks=False)
             if _disturbed(home, state):
                 return None
-            if not all(durable.settled(folder / file.name) for file in state.files):
-                return None
             for file in state.files:
+                durable.settle(folder / file.name)
                 sha256 = _sha256(folder / file.name)
                 resent = not _lay_there(previous, file, sha256)
                 files.append(DeliveredFile(file.name, file.size, sha256, resent))

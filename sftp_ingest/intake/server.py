@@ -16,7 +16,7 @@ from sftp_ingest.intake.audit import Audit
 from sftp_ingest.intake.crew import Crew
 from sftp_ingest.intake.door import Door
 from sftp_ingest.intake.keys import check_authorities
-from sftp_ingest.intake.leftovers import remove_cut, take_back_lost, tidy_parts
+from sftp_ingest.intake.leftovers import remove_cut, tidy_parts
 from sftp_ingest.intake.porter import Guest, Lookup, Porter
 
 HOST_KEYS_SECONDS = 2.0
@@ -59,12 +59,11 @@ class Listener:
         return self._porter.guests
 
     async def start(self) -> None:
-        """Tidies away what a server that was killed, or a machine that went down, has left half done, then opens the port. Raises ConfigError."""
+        """Tidies away the parts of a server that was killed, then opens the port. Raises ConfigError."""
         check_authorities(self._config.server.user_authorities)
         seen = hostkeys.signature(self._config)
         hostkeys.read_host_keys(self._config)
         self._config.homes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        take_back_lost(self._config.homes)
         tidy_parts(self._config.homes)
         self._audit.start()
         await self._door.open()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +15,9 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from sftp_ingest import sample
 from sftp_ingest.config import FILE_NAME
+from sftp_ingest.intake import durable
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from tests.acceptance.conftest import Home, eventually
 from tests.integration.port import Packets
@@ -141,6 +144,27 @@ def test_of_two_hundred_uploads_that_are_cut_at_random_none_is_delivered(home: H
     assert not [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(CUT_PREFIX)]
     assert len(list(folder.glob(f"{CUT_PREFIX}*"))) > CUTS / 4
     assert home.sealed(DISTRICT) == home.runs(DISTRICT) == []
+
+
+def test_a_night_that_was_on_its_way_to_the_disk_when_the_machine_went_down_is_believed_once_it_was_sent_again(home: Home, tmp_path: Path) -> None:
+    [night] = sample.write(tmp_path / "nights", students=50, nights=1, seed=3, faults=False)
+    folder = home.home_of(DISTRICT)
+    home.stop()
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [path.name for path in night.folder.glob("*.csv")]
+    for name in names:
+        shutil.copy(night.folder / name, folder)
+        with (folder / name).open("r+b") as file:
+            if not durable.mark(file.fileno()):
+                pytest.skip("this file system keeps no marks")
+            os.setxattr(file.fileno(), durable.MARK, b"another start of the machine")
+            file.truncate((folder / name).stat().st_size // 2)
+    home.serve()
+    assert sorted(each["file"] for each in home.events("upload_lost")) == sorted(names)
+    time.sleep(QUIET_SECONDS)
+    assert home.sealed(DISTRICT) == home.runs(DISTRICT) == home.events("seal_failed") == []
+    home.push(night.folder, DISTRICT)
+    assert home.wait_for_runs(1, DISTRICT).outcome == "successful"
 
 
 def test_acceptors_end_with_a_daemon_that_is_killed_alone_and_their_uploads_can_be_gone_on_with(home: Home) -> None:

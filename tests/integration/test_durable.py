@@ -16,7 +16,7 @@ import structlog
 
 from sftp_ingest import boot
 from sftp_ingest.config import Config
-from sftp_ingest.intake import durable, inbox
+from sftp_ingest.intake import durable, inbox, leftovers
 from tests.integration.disks import a_disk_to_cut
 from tests.integration.port import BIG, connecting, cut_off, files, listening, needs_openssh, private_key, put_sealed, run_sftp, until, with_client
 
@@ -176,17 +176,18 @@ def test_a_file_from_before_the_machine_went_down_is_taken_back_and_can_be_gone_
     marked(home / "teachers.csv")
     (home / "schools.csv").write_bytes(b"put there by hand")
     with structlog.testing.capture_logs() as logs:
+        leftovers.take_back_lost(config.homes)
+    told = {(each["event"], each["district"], each["file"], each["bytes"]) for each in logs}
+    assert told == {("upload_lost", "springfield", "sections.csv", len(BIG) - 4096), ("upload_lost", "springfield", "students.csv", 0)}
+    assert files(home) == ["schools.csv", "teachers.csv"]
+    assert mark_of(home / "teachers.csv") is None
 
-        async def act(sftp: asyncssh.SFTPClient) -> None:
-            told = {(each["event"], each["district"], each["file"], each["bytes"]) for each in logs if each["log_level"] == "error"}
-            assert told == {("upload_lost", "springfield", "sections.csv", len(BIG) - 4096), ("upload_lost", "springfield", "students.csv", 0)}
-            assert files(home) == ["schools.csv", "teachers.csv"]
-            assert mark_of(home / "teachers.csv") is None
-            assert (await sftp.stat("customsections/sections.csv")).size == len(BIG) - 4096
-            async with sftp.open("customsections/sections.csv", "ab") as again:
-                await again.write(BIG[-4096:])
+    async def act(sftp: asyncssh.SFTPClient) -> None:
+        assert (await sftp.stat("customsections/sections.csv")).size == len(BIG) - 4096
+        async with sftp.open("customsections/sections.csv", "ab") as again:
+            await again.write(BIG[-4096:])
 
-        with_client(config, act)
+    with_client(config, act)
     assert lost.read_bytes() == BIG
     assert mark_of(lost) is None
 
@@ -195,18 +196,16 @@ def test_a_lost_file_that_a_delivery_has_is_not_cut_there(config: Config, home: 
     home.mkdir(parents=True)
     link = put_sealed(home, "students.csv", BIG + bytes(4096))
     os.setxattr(link, durable.MARK, b"another start")
-
-    async def act(sftp: asyncssh.SFTPClient) -> None:
-        assert files(home) == []
-
-    with_client(config, act)
+    leftovers.take_back_lost(config.homes)
+    assert files(home) == []
     assert link.read_bytes() == BIG + bytes(4096)
 
 
 def test_no_delivery_is_sealed_with_a_lost_file(config: Config, home: Path) -> None:
     marked(home / "students.csv", "another start")
     (home / "schools.csv").write_bytes(b"whole")
-    assert inbox.seal(home, config.deliveries, "springfield", inbox.state(home), NIGHT, None) is None
+    with pytest.raises(OSError, match="on its way to the disk when the machine went down"):
+        inbox.seal(home, config.deliveries, "springfield", inbox.state(home), NIGHT, None)
     assert [path.name for path in (config.deliveries / "springfield").iterdir()] == [".lock"]
     assert files(home) == ["schools.csv", "students.csv"]
 
@@ -248,10 +247,9 @@ def test_when_the_power_is_cut_no_half_file_has_its_name(config: Config, home: P
             asyncio.run(until_the_power_is_cut())
         monkeypatch.setattr(boot, "this", lambda: "the next start")
 
-        async def look(sftp: asyncssh.SFTPClient) -> None:
-            found = {name: (home / name).read_bytes() for name in files(home)}
-            assert set(told) <= set(found)
-            assert found == {name: sent[name] for name in found}
-            assert all(sent[name].startswith(begin) for name, begin in cut_off(home).items())
-
-        with_client(config, look)
+        leftovers.take_back_lost(config.homes)
+        leftovers.tidy_parts(config.homes)
+        found = {name: (home / name).read_bytes() for name in files(home)}
+        assert set(told) <= set(found)
+        assert found == {name: sent[name] for name in found}
+        assert all(sent[name].startswith(begin) for name, begin in cut_off(home).items())
