@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,8 @@ class _Content:
         self.size = size
         self.closed = False
         self._descriptor = descriptor
+        self._digest = hashlib.sha256()
         self._read = 0
-
-    @cached_property
-    def _digest(self) -> hashlib._Hash:
-        return hashlib.sha256()  # which takes longer to make than to give four kilobytes to: the client waits for no such thing
 
     def read(self, most: int) -> int:
         """Reads on, at most so many bytes, and closes at the end; how many that were. Raises OSError."""

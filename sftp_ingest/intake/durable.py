@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -56,6 +54,15 @@ def is_lost(descriptor: int) -> bool:
     return _mark(descriptor) not in (None, boot.this().encode())
 
 
+def make_durable(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def settle(path: Path) -> None:
     """Makes a file durable, whoever wrote it, and takes its mark away. Raises OSError, also where it `is_lost`; then all is as it was."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -88,16 +95,16 @@ class Flusher:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flusher")
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: list[_Waiting] = []
         self._folders: dict[tuple[int, int], int] = {}  # of those that wait: many have one in common
+        self._count = 0  # of those that wait, and of those that are on their way
         self._changing = threading.Lock()
-        self._added = self._flushed = 0
-        self._woken = self._closed = False
+        self._closing = threading.Event()
 
     @property
     def busy(self) -> bool:
         """Whether it takes no more files for now, or at the end none at all."""
-        return self._closed or self._added - self._flushed >= MOST_WAITING
+        return self._closing.is_set() or self._count >= MOST_WAITING
 
     def add(self, file: int, folder: int, failed: Callable[[int, int, OSError], None]) -> None:
         """Takes a marked file that has its name now, and its folder: descriptors, which stay the caller's.
@@ -110,24 +117,22 @@ class Flusher:
             if place not in self._folders:
                 self._folders[place] = os.dup(folder)
             self._waiting.append(_Waiting(os.dup(file), place, failed))
-            self._added += 1
-            woken, self._woken = self._woken, True
-        if not woken:
+            self._count += 1
+            first = len(self._waiting) == 1
+        if first:
             with suppress(RuntimeError):  # closed just now; sealing brings it to the disk
-                self._thread.submit(self._flush, BREATH_SECONDS)
+                self._thread.submit(self._flush)
 
     def close(self) -> None:
         """Returns when all is on the disk."""
-        self._closed = True
-        self._thread.submit(self._flush, 0)
+        self._closing.set()
         self._thread.shutdown()
 
-    def _flush(self, breath: float) -> None:
-        time.sleep(breath)
+    def _flush(self) -> None:
+        self._closing.wait(BREATH_SECONDS)
         with self._changing:
-            waiting, self._waiting = self._waiting, deque()
+            waiting, self._waiting = self._waiting, []
             folders, self._folders = self._folders, {}
-            self._woken = False
         try:
             for each in waiting:
                 if os.fstat(each.file).st_size <= SMALL_BYTES:
@@ -142,7 +147,8 @@ class Flusher:
             if kept:
                 os.fsync(kept[-1].file)  # the end of all marks, too, comes to the disk with it: one that came back would be of a file that is lost
         finally:
-            self._flushed += len(waiting)
+            with self._changing:
+                self._count -= len(waiting)
             for descriptor in (*folders.values(), *(each.file for each in waiting)):
                 os.close(descriptor)
 

@@ -376,7 +376,7 @@ class Home(Place):
             await room.another()
         try:
             upload = Upload(folder, name, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
-            upload.path, upload.whose = paths.plain(path), self._whose()
+            upload.path, upload.whose = paths.plain(path), {"district": self._session.district, "account": self._session.account}
         except OSError:
             room.gone(0, files=0 if resumed else 1)
             raise
@@ -408,7 +408,7 @@ class Home(Place):
                 size = upload.commit(flusher)
         except OSError as fault:
             os.close(kept)
-            log.error("upload_failed", **self._whose(), file=upload.path, fault=fault.strerror)
+            log.error("upload_failed", **upload.whose, file=upload.path, fault=fault.strerror)
             raise
         finally:
             self._ended(upload)
@@ -420,7 +420,7 @@ class Home(Place):
         size = upload.size
         kept = upload.give_up()
         self._ended(upload)
-        log.warning("upload_abandoned", **self._whose(), file=upload.path, bytes=size, kept=kept)
+        log.warning("upload_abandoned", **upload.whose, file=upload.path, bytes=size, kept=kept)
 
     def _discard(self, upload: Upload) -> None:
         upload.discard()
@@ -429,10 +429,6 @@ class Home(Place):
     def _ended(self, upload: Upload) -> None:
         self._session.hall.uploads.ended(upload)
         self._session.upload_ended()
-
-    def _whose(self) -> dict[str, str]:
-        """For the log: whose home this is, and who came to it."""
-        return {"district": self._session.district, "account": self._session.account}
 
     def _tell(self) -> None:
         self._session.hall.porter.active(self._session.district)

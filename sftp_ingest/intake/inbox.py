@@ -185,7 +185,7 @@ def copy_in(source: Path, deliveries: Path, district: str, now: datetime) -> Del
                     file.writelines(zstd.blocks(source / f"{name}{PACKED}", packed[name].size))
             else:
                 shutil.copyfile(source / name, copy)
-            make_durable(copy)
+            durable.make_durable(copy)
             files.append(DeliveredFile(name, copy.stat().st_size, _sha256(copy)))
         return _close(Delivery(_id(folder), district, now, folder, tuple(files), "folder"))
 
@@ -310,11 +310,11 @@ def _close(delivery: Delivery) -> Delivery:
     }
     folder = delivery.folder
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    make_durable(folder / RECORD)
+    durable.make_durable(folder / RECORD)
     for each in {(folder / file.name).parent for file in delivery.files} | {folder}:
-        make_durable(each)
+        durable.make_durable(each)
     final = folder.rename(folder.with_name(delivery.id))
-    make_durable(final.parent)
+    durable.make_durable(final.parent)
     return replace(delivery, folder=final)
 
 
@@ -337,12 +337,3 @@ def _read(path: Path) -> Delivery:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def make_durable(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from sftp_ingest import zstd
-from sftp_ingest.intake import inbox
+from sftp_ingest.intake import durable, inbox
 from sftp_ingest.model import PACKED, DeliveredFile, Delivery
 
 log = structlog.get_logger()
@@ -58,9 +58,9 @@ def pack(delivery: Delivery, home: Path) -> int:
                 log.error("sealed_file_changed", district=delivery.district, delivery=delivery.id)
                 continue
             os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-            inbox.make_durable(part)
+            durable.make_durable(part)
             part.replace(path.with_name(f"{path.name}{PACKED}"))
-            inbox.make_durable(path.parent)
+            durable.make_durable(path.parent)
             path.unlink()
             packed += 1
         finally:

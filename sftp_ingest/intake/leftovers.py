@@ -47,6 +47,8 @@ def take_back_lost(homes: Path) -> None:
     for home in homes.iterdir():
         for folder, _, names in trees.walk(home):
             for name in names:
+                if name.startswith((PART_PREFIX, CUT_PREFIX)):
+                    continue
                 try:
                     _take_back_if_lost(home.name, folder, name)
                 except OSError as fault:
@@ -55,14 +57,16 @@ def take_back_lost(homes: Path) -> None:
 
 def _take_back_if_lost(district: str, folder: int, name: str) -> None:
     facts = paths.facts_if_any(folder, name)
-    if not facts or not stat.S_ISREG(facts.st_mode) or name.startswith((PART_PREFIX, CUT_PREFIX)):
+    if not facts or not stat.S_ISREG(facts.st_mode):
         return
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
+        if not durable.is_marked(file):
+            return
         if durable.is_lost(file):
             log.error("upload_lost", district=district, file=paths.plain(os.fsencode(name)), bytes=facts.st_size)
             set_back(folder, name, file)
-        elif durable.is_marked(file):
+        else:
             os.fsync(file)
             os.fsync(folder)
             durable.unmark(file)

@@ -71,7 +71,6 @@ def test_what_was_closed_is_on_the_disk_when_the_server_has_ended(crewed: Config
 def test_when_too_many_wait_for_the_disk_the_next_client_waits_too(config: Config, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable, "BREATH_SECONDS", 60)
     monkeypatch.setattr(durable, "MOST_WAITING", 3)
-    monkeypatch.setattr(durable.Flusher, "close", lambda _: None)  # which would wait for the breath
 
     async def act(sftp: asyncssh.SFTPClient) -> None:
         for number in range(6):

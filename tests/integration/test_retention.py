@@ -165,10 +165,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sftp_ingest import zstd
-from sftp_ingest.intake import inbox, kept
+from sftp_ingest.intake import durable, kept
 from tests.unit.districts import delivery_of
 step, place = sys.argv[2], int(sys.argv[3])
-owner = {"compress": zstd, "make_durable": inbox, "replace": Path, "unlink": Path}.get(step, kept)
+owner = {"compress": zstd, "make_durable": durable, "replace": Path, "unlink": Path}.get(step, kept)
 real = getattr(owner, step)
 calls = 0
 def dying(*given, **more):
