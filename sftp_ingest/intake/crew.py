@@ -18,7 +18,7 @@ import structlog
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError
 from sftp_ingest.intake.acceptor import CLOSING_SECONDS
-from sftp_ingest.intake.leftovers import tidy_parts
+from sftp_ingest.intake.leftovers import take_back_lost, tidy_parts
 from sftp_ingest.intake.porter import Porter
 from sftp_ingest.intake.wire import ALIVE, DRAIN, LONGEST_LINE, RENEW, answered, heard, said
 
@@ -162,6 +162,7 @@ class Crew:
         if code:
             log.error("acceptor_died", pid=member.process.pid, code=code, sessions=len(member.guests))
             try:
+                await asyncio.to_thread(take_back_lost, self._config.homes)  # its answered files come to the disk
                 await asyncio.to_thread(tidy_parts, self._config.homes, member.process.pid)
             except OSError as fault:  # the next start tidies again
                 log.error("parts_not_tidied", fault=fault.strerror)

@@ -20,7 +20,7 @@ import structlog
 
 from sftp_ingest.config import Config
 from sftp_ingest.errors import ConfigError
-from sftp_ingest.intake import apart, audit, crew, hostkeys, server
+from sftp_ingest.intake import apart, audit, crew, durable, hostkeys, server
 from sftp_ingest.intake.inbox import PART_PREFIX
 from sftp_ingest.intake.room import GAP_BYTES
 from tests.integration.port import (
@@ -117,6 +117,23 @@ def test_an_acceptor_that_is_killed_takes_only_its_own_sessions_with_it(config: 
                 await opened["b.csv"][1].close()
                 assert (home / "a.csv").read_bytes() == BIG + BIG
                 assert (home / "b.csv").read_bytes() == BIG
+
+    asyncio.run(go())
+
+
+def test_files_that_a_killed_acceptor_had_answered_come_to_the_disk_all_the_same(config: Config, home: Path) -> None:
+    def is_marked() -> bool:
+        return durable.MARK in os.listxattr(home / "whole.csv")
+
+    async def go() -> None:
+        async with listening(config) as listener:
+            connection, _ = await uploading(listener, "open.csv")
+            serving, client = server_of(parts(home)[0]), await connection.start_sftp_client()
+            async with client.open("whole.csv", "wb") as file:
+                await file.write(BIG)
+            os.kill(serving, signal.SIGKILL)
+            await until(lambda: cut_off(home) and not is_marked())
+        assert (home / "whole.csv").read_bytes() == BIG
 
     asyncio.run(go())
 
