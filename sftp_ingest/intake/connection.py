@@ -57,6 +57,8 @@ UNSENT_BYTES = 1 << 20
 
 WINDOW_BYTES = 2 << 20
 PACKET_BYTES = 32 << 10
+PIECE_BYTES = 64 << 10
+"""So much of what came in is given to asyncssh at one go: with each packet that it takes, it copies twice what is behind it."""
 
 
 class Place(asyncssh.SFTPServer):
@@ -69,7 +71,17 @@ class Place(asyncssh.SFTPServer):
 HomeOf = Callable[[SSHChannel[bytes]], Place]
 
 
-class Connection(asyncssh.SSHServerConnection):
+class Quiet(SSHPacketLogger):
+    """Tells of no packet, where asyncssh has some words of each ready, though nobody listens."""
+
+    def log_sent_packet(self, *_: object, **__: object) -> None:
+        """Nothing."""
+
+    def log_received_packet(self, *_: object, **__: object) -> None:
+        """Nothing."""
+
+
+class Connection(Quiet, asyncssh.SSHServerConnection):
     """A guest's connection from the address `peer`, which nothing is read from while its client does not read.
 
     `on_proof` is called, and awaited, when a key or a password was good, before the client hears of it.
@@ -94,13 +106,14 @@ class Connection(asyncssh.SSHServerConnection):
         self.taken = asyncio.Event()
         self.taken.set()
         self._wire.set_write_buffer_limits(UNSENT_BYTES)
-        self._patience = asyncio.get_running_loop().call_later(GREETING_SECONDS, self._hear)
+        self._patience = self._loop.call_later(GREETING_SECONDS, self._hear)
         super().connection_made(transport)
 
     def data_received(self, data: bytes, datatype: Any = None) -> None:
         """What the client says first is kept until it has said what it knows: asyncssh, once it has the client's version, tells what we offer."""
         if self._greeting is None:
-            super().data_received(data, datatype)
+            for at in range(0, len(data), PIECE_BYTES):
+                super().data_received(data[at : at + PIECE_BYTES], datatype)
             return
         self._greeting += data
         known: Sequence[bytes] | None = ()
@@ -159,11 +172,40 @@ class Connection(asyncssh.SSHServerConnection):
         super().data_received(said or b"")
 
 
-class Channel(asyncssh.SSHServerChannel[bytes]):
-    """A channel that takes no environment variables, of which asyncssh would keep as many as it is sent, and nothing that only a terminal needs."""
+class Channel(Quiet, asyncssh.SSHServerChannel[bytes]):
+    """A channel that takes no environment variables, of which asyncssh would keep as many as it is sent, and nothing that only a terminal needs.
+
+    The answers to all that a client asked for at one go leave in one packet, where asyncssh has one for each.
+    """
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, asyncio.get_running_loop(), False, False, False, 0, 0, None, "strict", WINDOW_BYTES, PACKET_BYTES)
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+
+    def write(self, data: bytes, datatype: int | None = None) -> None:
+        """Says it as soon as whoever speaks now has to wait, or there is a packet full of it."""
+        if not self._kept:
+            asyncio.get_running_loop().call_soon(self._say)
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self._kept_bytes >= PACKET_BYTES:
+            self._say()
+
+    def exit(self, status: int) -> None:
+        """Ends the channel with a status, when all is said."""
+        self._say()
+        super().exit(status)
+
+    def close(self) -> None:
+        """Ends the channel, when all is said."""
+        self._say()
+        super().close()
+
+    def _say(self) -> None:
+        said, self._kept, self._kept_bytes = b"".join(self._kept), [], 0
+        if said and not self.is_closing():
+            super().write(said)
 
     def _process_env_request(self, packet: object) -> bool:
         return False

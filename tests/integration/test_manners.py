@@ -55,6 +55,32 @@ def test_a_channel_without_a_word_ends_alone(config: Config, home: Path) -> None
     asyncio.run(go())
 
 
+@pytest.mark.parametrize(("times", "bytes_of_it"), [(1, 10), (20, 1000), (200, 40_000)])
+def test_a_client_that_asks_for_much_at_one_go_and_says_goodbye_hears_every_answer_in_turn(config: Config, home: Path, times: int, bytes_of_it: int) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "large.csv").write_bytes(BIG)
+    asked = Packets.packet(1, 3) + Packets.packet(3, 0, b"large.csv", 1, 0)
+    asked += b"".join(Packets.packet(16, number, b"%d.csv" % number) + Packets.packet(5, number, bytes(4), 0, number, bytes_of_it) for number in range(times))
+
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            process = await connection.create_process(subsystem="sftp", encoding=None)
+            process.stdin.write(asked)
+            process.stdin.write_eof()
+            heard = await process.stdout.read()
+            assert (await process.wait()).exit_status == 0
+        answers = []
+        while heard:
+            size = int.from_bytes(heard[:4])
+            answers.append(heard[4 : 4 + size])
+            heard = heard[4 + size :]
+        paths, pieces = answers[2::2], answers[3::2]
+        assert [b"/%d.csv" % number in each for number, each in enumerate(paths)] == [True] * times
+        assert [each[9:] for each in pieces] == [BIG[number : number + bytes_of_it] for number in range(times)]
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize(
     ("said", "status"),
     [
