@@ -16,7 +16,6 @@ from sftp_ingest.intake.porter import Porter
 from sftp_ingest.intake.session import Hall, Session
 from sftp_ingest.intake.wire import FarPorter
 
-KEEPALIVE_SECONDS = 30
 CLOSING_SECONDS = 5
 
 
@@ -49,7 +48,6 @@ class Acceptor:
             agent_forwarding=False,
             x11_forwarding=False,
             login_timeout=server.login_seconds,
-            keepalive_interval=KEEPALIVE_SECONDS,
             config=None,
         )
 

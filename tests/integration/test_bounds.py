@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
 import structlog
 
 from sftp_ingest.config import Config
+from sftp_ingest.intake import connection as connection_module
 from sftp_ingest.intake.room import GAP_BYTES
 from tests.integration.disks import a_disk_of
-from tests.integration.port import BIG, PATIENCE_SECONDS, Packets, connecting, files, listening, parts, until, with_client
+from tests.integration.port import BIG, KEY, PATIENCE_SECONDS, Packets, connecting, cut_off, files, listening, parts, until, with_client
 
 FAILURE = asyncssh.FX_FAILURE
 
@@ -273,5 +276,52 @@ def test_a_stranger_that_is_slow_at_any_stage_is_sent_away(config: Config, greet
                     pass
             await until(lambda: not listener.guests)
             writer.close()
+
+    asyncio.run(go())
+
+
+@asynccontextmanager
+async def a_line_to(port: int, severed: asyncio.Event) -> AsyncIterator[int]:
+    """The port of a line that goes on to another, and that swallows all once it is severed, without a word to either side."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(1 << 16):
+            if not severed.is_set():
+                writer.write(said)
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        further = await asyncio.open_connection("127.0.0.1", port)
+        tasks.update((asyncio.create_task(carry(reader, further[1])), asyncio.create_task(carry(further[0], writer))))
+
+    line = await asyncio.start_server(meet, "127.0.0.1", 0)
+    try:
+        yield line.sockets[0].getsockname()[1]
+    finally:
+        line.close()
+        for task in tasks:
+            task.cancel()
+
+
+def test_a_client_that_is_silently_gone_is_found_out_and_one_that_only_has_nothing_to_say_stays(
+    config: Config, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "KEEPALIVE_SECONDS", 0.1)
+
+    async def go() -> None:
+        severed = asyncio.Event()
+        async with listening(config) as listener, a_line_to(listener.port, severed) as port:
+            how: dict[str, Any] = {"known_hosts": None, "config": None, "agent_path": None, "client_keys": [KEY]}
+            async with asyncssh.connect("127.0.0.1", port, username="springfield", **how) as client, client.start_sftp_client() as sftp:
+                file = await sftp.open("students.csv", "wb")
+                await file.write(b"x")
+                await asyncio.sleep(1)
+                assert len(listener.guests) == 1
+                with structlog.testing.capture_logs() as logs:
+                    severed.set()
+                    await until(lambda: not listener.guests and not parts(home))
+                    await until(lambda: [each["ending"] for each in logs if each["event"] == "session_closed"] == ["lost"])
+                client.abort()
+        assert cut_off(home) == {"students.csv": b"x"}
 
     asyncio.run(go())
