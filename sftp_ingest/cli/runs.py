@@ -21,7 +21,7 @@ from sftp_ingest.config import Settings
 from sftp_ingest.errors import ConfigError, RunError
 from sftp_ingest.intake import inbox
 from sftp_ingest.model import Counts, Delivery, District, FileShape, HoldReason, Roster, SyncReport, SyncRun
-from sftp_ingest.report import archive, compared, notify, pages, summary, text
+from sftp_ingest.report import archive, compared, notify, pages, summary, text, verdict
 from sftp_ingest.report.summary import FixIt
 from sftp_ingest.store import database, ledger
 
@@ -319,7 +319,7 @@ def _run_told(run: SyncRun) -> dict[str, Any]:
 def _did(engine: Engine, run: SyncRun, waits: bool) -> str:
     """What the run did, or why it did nothing; of what it held only what still `waits`."""
     if run.outcome == "refused":
-        return summary.refusal(ledger.findings(engine, run.id))
+        return verdict.refusal(ledger.findings(engine, run.id))
     if run.preview is not None:
         return _WOULD.get(run.preview.outcome, "")
     did = ", ".join(f"{count:,} {what}" for what, count in _total(run).items() if count and what in _DONE and (waits or what != "waiting"))

@@ -9,7 +9,7 @@ import typer
 from sftp_ingest.cli import shared
 from sftp_ingest.cli.shared import ConfigOption, DistrictArgument, JsonOption
 from sftp_ingest.model import RecordKind
-from sftp_ingest.report import summary
+from sftp_ingest.report import words
 
 
 def why(
@@ -31,9 +31,9 @@ def why(
     if as_json:
         return shared.print_json(told.as_json(found, values=values))
     now = ", ".join(f"{'active' if active else 'inactive'} among the {entity}" for entity, active in found.now.items())
-    shared.out.print(f"{kind} {summary.shown(id)} of {district}: {now or 'never in the roster'}", highlight=False, markup=False, soft_wrap=True)
+    shared.out.print(f"{kind} {words.shown(id)} of {district}: {now or 'never in the roster'}", highlight=False, markup=False, soft_wrap=True)
     for each in found.events:
-        shared.out.print(f"{shared.instant(each.at)}  {each.what:8}  {summary.shown(each.told, 2000)}", highlight=False, markup=False, soft_wrap=True)
+        shared.out.print(f"{shared.instant(each.at)}  {each.what:8}  {words.shown(each.told, 2000)}", highlight=False, markup=False, soft_wrap=True)
         for name, (old, new) in each.values.items() if values else ():
             line = f"{'':29}{name}: {_cell(old)} → {_cell(new)}"
             shared.out.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -41,4 +41,4 @@ def why(
 
 
 def _cell(value: object) -> str:
-    return summary.shown(str(value), 500) if value not in (None, "") else "(blank)"
+    return words.shown(str(value), 500) if value not in (None, "") else "(blank)"

@@ -13,7 +13,7 @@ from statistics import median_low
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sftp_ingest.model import Counts, Outcome, SyncReport, SyncRun
-from sftp_ingest.report import receipt, summary
+from sftp_ingest.report import receipt, summary, words
 from sftp_ingest.report.summary import FixIt
 
 MOST_CAUSES = 100
@@ -223,5 +223,5 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters.update(number="{:,}".format, utc=_utc, size=_size, digest=_digest, shown=summary.shown)
+_ENVIRONMENT.filters.update(number="{:,}".format, utc=_utc, size=_size, digest=_digest, shown=words.shown)
 _ENVIRONMENT.globals.update(WIDTH=WIDTH, HEIGHT=HEIGHT, LEFT=LEFT, RIGHT=RIGHT, TOP=TOP, BASE=BASE, SPARE=SPARE)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sftp_ingest.findings import Severity
 from sftp_ingest.model import Counts, Hold, SyncReport
-from sftp_ingest.report import receipt, summary
+from sftp_ingest.report import receipt, summary, words
 from sftp_ingest.report.summary import FixIt, Tone
 
 WIDTH = 100
@@ -33,7 +33,7 @@ def render(report: SyncReport, console: Console, fix_it: FixIt | None = None) ->
         console.print(Text(f"→ {step}", style="italic"))
     console.print(Text(_origin(report), style="dim"))
     if report.error:
-        console.print(Text(summary.shown(report.error, 500), style="red"))
+        console.print(Text(words.shown(report.error, 500), style="red"))
     if entities := {name: each for name, each in summary.entities(report).items() if any(getattr(each, column) for column in COLUMNS)}:
         console.print()
         _print_entities(entities, console)
@@ -59,7 +59,7 @@ def plain(report: SyncReport, fix_it: FixIt | None = None) -> str:
 
 
 def _origin(report: SyncReport) -> str:
-    name = summary.shown(report.district_name)
+    name = words.shown(report.district_name)
     parts = [name if name == report.district else f"{name} ({report.district})"]
     if report.run is not None:
         parts.append(f"run {report.run}")
@@ -99,7 +99,7 @@ def _print_hold(report: SyncReport, hold: Hold, console: Console) -> None:
     console.print()
     console.print(Text("Waiting for a person" if summary.is_open(report) else "Was held", style="bold yellow"))
     for reason in hold.reasons:
-        console.print(Padding(Text(f"{summary.shown(reason.sentence, 400)}."), (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(f"{words.shown(reason.sentence, 400)}."), (0, 0, 0, 2), expand=False))
     if hold.scope:
         console.print(Padding(Text(f"In all: {summary.waiting(hold)}."), (0, 0, 0, 2), expand=False))
     console.print(Padding(Text(f"{summary.hold_advice(report)} {summary.hold_command(report)}".rstrip()), (0, 0, 0, 2), expand=False))
