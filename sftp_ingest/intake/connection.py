@@ -61,7 +61,8 @@ PIECE_BYTES = 64 << 10
 """So much of what came in is given to asyncssh at one go: with each packet that it takes, it copies twice what is behind it."""
 
 KEEPALIVE_SECONDS = 30
-"""Of a client that was silent for so long it is asked whether it is still there, and three times more before it counts as gone."""
+"""A client that says nothing is asked whether it is still there, at first after one and a half of this or twice as long, and then each time after this;
+who leaves three questions unanswered is gone."""
 
 
 class Place(asyncssh.SFTPServer):
