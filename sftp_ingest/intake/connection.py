@@ -9,11 +9,9 @@ from copy import copy
 from typing import Any, cast
 
 import asyncssh
-from asyncssh.channel import SSHChannel
-from asyncssh.constants import FXP_INIT, MSG_IGNORE
+from asyncssh.constants import MSG_IGNORE
+from asyncssh.logging import SSHLogger
 from asyncssh.packet import SSHPacketLogger
-from asyncssh.sftp import run_sftp_server
-from asyncssh.stream import SSHReader, SSHServerStreamSession, SSHWriter
 
 from sftp_ingest.intake import greeting
 
@@ -47,32 +45,16 @@ SIGNATURES = (
 )
 KEY_TRIES = 20
 """So many keys may a client offer on one connection; of those in its agent any may be the right one."""
-SFTP_VERSION = 3
-CHANNELS = 10
-"""How many channels a client may have open on one connection, as OpenSSH's MaxSessions."""
 GREETING_SECONDS = 1.0
 """So long a client may take to say what it knows, before it hears what we offer; clients need not wait for one another, and hardly any does."""
 UNSENT_BYTES = 1 << 20
 """A client that leaves this much of what it asked for unread is asked to read before it may ask for more."""
-
-WINDOW_BYTES = 2 << 20
-PACKET_BYTES = 32 << 10
 PIECE_BYTES = 64 << 10
 """So much of what came in is given to asyncssh at one go: with each packet that it takes, it copies twice what is behind it."""
 
 KEEPALIVE_SECONDS = 30
 """A client that says nothing is asked whether it is still there, at first after one and a half of this or twice as long, and then each time after this;
 who leaves three questions unanswered is gone."""
-
-
-class Place(asyncssh.SFTPServer):
-    """What a client sees."""
-
-    def leave(self) -> None:
-        """Gives up whatever is still open: nobody speaks here any more, however that came about."""
-
-
-HomeOf = Callable[[SSHChannel[bytes]], Place]
 
 
 class Quiet(SSHPacketLogger):
@@ -83,6 +65,15 @@ class Quiet(SSHPacketLogger):
 
     def log_received_packet(self, *_: object, **__: object) -> None:
         """Nothing."""
+
+
+class Sparing(SSHLogger):
+    """Makes words ready only where somebody listens."""
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        """As asyncssh does it, which has what it might say of each request ready at once."""
+        if self.isEnabledFor(level):
+            super().log(level, msg, *args, **kwargs)
 
 
 class Connection(Quiet, asyncssh.SSHServerConnection):
@@ -97,6 +88,7 @@ class Connection(Quiet, asyncssh.SSHServerConnection):
         options = copy(options)
         self._offered = list(options.encryption_algs)
         options.encryption_algs = self._offered
+        self._sparing = Sparing(context=f"guest={guest}")
         super().__init__(asyncio.get_running_loop(), options)
         self._greeting: bytes | None = b""
         self._heard = self._loop.time()
@@ -105,6 +97,11 @@ class Connection(Quiet, asyncssh.SSHServerConnection):
         self.peer = peer
         self.host_key_algorithm = ""
         self._refused = 0
+
+    @property
+    def logger(self) -> SSHLogger:
+        """What asyncssh says of the connection, and of what is spoken on it."""
+        return self._sparing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Someone is at the door."""
@@ -187,110 +184,3 @@ class Connection(Quiet, asyncssh.SSHServerConnection):
         self._patience.cancel()
         said, self._greeting = self._greeting, None
         super().data_received(said or b"")
-
-
-class Channel(Quiet, asyncssh.SSHServerChannel[bytes]):
-    """A channel that takes no environment variables, of which asyncssh would keep as many as it is sent, and nothing that only a terminal needs.
-
-    The answers to all that a client asked for at one go leave in one packet, where asyncssh has one for each.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, asyncio.get_running_loop(), False, False, False, 0, 0, None, "strict", WINDOW_BYTES, PACKET_BYTES)
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-
-    def write(self, data: bytes, datatype: int | None = None) -> None:
-        """Says it as soon as whoever speaks now has to wait, or there is a packet full of it."""
-        if not self._kept:
-            asyncio.get_running_loop().call_soon(self._say)
-        self._kept.append(data)
-        self._kept_bytes += len(data)
-        if self._kept_bytes >= PACKET_BYTES:
-            self._say()
-
-    def exit(self, status: int) -> None:
-        """Ends the channel with a status, when all is said."""
-        self._say()
-        super().exit(status)
-
-    def close(self) -> None:
-        """Ends the channel, when all is said."""
-        self._say()
-        super().close()
-
-    def _say(self) -> None:
-        said, self._kept, self._kept_bytes = b"".join(self._kept), [], 0
-        if said and not self.is_closing():
-            super().write(said)
-
-    def _process_env_request(self, packet: object) -> bool:
-        return False
-
-    def _process_signal_request(self, packet: object) -> bool:
-        return False
-
-    def _process_break_request(self, packet: object) -> bool:
-        return False
-
-    def _process_window_change_request(self, packet: object) -> bool:
-        return False
-
-
-class Subsystem(SSHServerStreamSession[bytes]):
-    """SFTP and nothing else: neither shell nor command is accepted, and no request is read while the answers to others are not taken."""
-
-    def __init__(self, connection: Connection, home_of: HomeOf, on_end: Callable[[bool], None]) -> None:
-        super().__init__(None, home_of)
-        self._connection = connection
-        self._home_of = home_of
-        self._heard = 0
-        self._on_end = on_end
-        self._taken = asyncio.Event()
-        self._taken.set()
-
-    def session_started(self) -> None:
-        """SFTP is spoken, until one side ends it."""
-        chan = cast(SSHChannel[bytes], self._chan)
-        chan.set_encoding(None)
-        self._encoding = None
-        reader, writer = SSHReader[bytes](self, chan), SSHWriter[bytes](self, chan)
-        self._connection.create_task(self._speak(chan, reader, writer), reader.logger)
-
-    async def _speak(self, chan: SSHChannel[bytes], reader: SSHReader[bytes], writer: SSHWriter[bytes]) -> None:
-        """Whatever ends it, an error of asyncssh's or of ours too, nothing stays open."""
-        home = self._home_of(chan)
-        try:
-            await run_sftp_server(home, reader, writer, SFTP_VERSION)
-        except EOFError:  # the client had nothing to say; its other channels go on
-            cast("asyncssh.SSHServerChannel[bytes]", chan).exit(0)
-        finally:
-            home.leave()
-
-    def pause_writing(self) -> None:
-        """The client's window is full."""
-        self._taken.clear()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The client's window is open again."""
-        self._taken.set()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """What was received is still worked off, whether or not anybody hears the answers."""
-        self._taken.set()
-        self._on_end(exc is None)
-        super().connection_lost(exc)
-
-    async def read(self, datatype: Any, n: int, exact: bool) -> bytes:
-        """Bytes of the next request, in the client's own time."""
-        if not self._taken.is_set():
-            await self._taken.wait()
-        if not self._connection.taken.is_set():
-            await self._connection.taken.wait()
-        heard = await super().read(datatype, n, exact)
-        self._heard += 1
-        if self._heard == 2 and heard[:1] == bytes([FXP_INIT]) and int.from_bytes(heard[1:5], "big") < SFTP_VERSION:
-            raise asyncssh.SFTPOpUnsupported("No version of SFTP before 3 is spoken here")
-        return heard

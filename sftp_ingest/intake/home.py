@@ -17,7 +17,7 @@ import structlog
 from asyncssh.channel import SSHChannel
 
 from sftp_ingest.intake import durable, paths
-from sftp_ingest.intake.connection import Place
+from sftp_ingest.intake.channel import Place
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX, PREVIEW, REPORTS
 from sftp_ingest.intake.session import Session
 from sftp_ingest.intake.upload import Upload, cut, cut_facts, drop_cut

@@ -20,7 +20,8 @@ from asyncssh.channel import SSHChannel
 from sftp_ingest.config import Config
 from sftp_ingest.errors import IngestError
 from sftp_ingest.intake.audit import Audit
-from sftp_ingest.intake.connection import CHANNELS, Channel, Connection, Place, Subsystem
+from sftp_ingest.intake.channel import CHANNELS, Channel, Place, Subsystem
+from sftp_ingest.intake.connection import Connection
 from sftp_ingest.intake.defender import networks, within
 from sftp_ingest.intake.durable import Flusher
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS

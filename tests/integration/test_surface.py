@@ -18,7 +18,8 @@ from asyncssh.packet import SSHPacket, String, UInt32
 
 from sftp_ingest.config import Config
 from sftp_ingest.intake import hostkeys
-from sftp_ingest.intake.connection import CHANNELS, CIPHERS, KEY_EXCHANGES, MACS, SIGNATURES
+from sftp_ingest.intake.channel import CHANNELS
+from sftp_ingest.intake.connection import CIPHERS, KEY_EXCHANGES, MACS, SIGNATURES
 from tests.integration.port import KEY, SFTP, SSH, Packets, connecting, listening, needs_openssh, private_key, run_openssh, until
 
 Attempt = Callable[[asyncssh.SSHClientConnection, Path], Awaitable[object]]
