@@ -107,7 +107,7 @@ class Requests:
         self._begin = 0  # in the first of them, behind what was read
         self._there = 0
         self._paused = False
-        self._came = asyncio.Event()  # more bytes, or the end
+        self._waiting: asyncio.Future[None] | None = None  # for more bytes, or the end
         self._ended = False
         self._fault: Exception | None = None
         self._read = 0
@@ -116,7 +116,7 @@ class Requests:
         """More bytes; while many wait to be read, the channel keeps what follows, and its client stops."""
         self._pieces.append(data)
         self._there += len(data)
-        self._came.set()
+        self._wake()
         if self._there >= WINDOW_BYTES and not self._paused:
             self._paused = True
             self._chan.pause_reading()
@@ -125,7 +125,7 @@ class Requests:
         """No more will come; what has come is still read."""
         if not self._ended:
             self._ended, self._fault = True, fault
-        self._came.set()
+        self._wake()
 
     async def readexactly(self, size: int) -> bytes:
         """So many bytes, in the client's own time. Raises EOFError where no more will come, or what ended the connection; SFTPOpUnsupported for old SFTP."""
@@ -139,13 +139,17 @@ class Requests:
         while self._there < size:
             if self._ended:
                 raise self._fault or EOFError
-            self._came.clear()
-            await self._came.wait()
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
         found = self._take(size)
         self._read += 1
         if self._read == 2 and found[:1] == bytes([FXP_INIT]) and int.from_bytes(found[1:5], "big") < SFTP_VERSION:
             raise asyncssh.SFTPOpUnsupported("No version of SFTP before 3 is spoken here")
         return found
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def _take(self, size: int) -> bytes:
         taken = []

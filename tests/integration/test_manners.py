@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sftp_ingest.intake.leftovers import tidy_parts
 from sftp_ingest.intake.paths import DEEPEST
 from sftp_ingest.intake.room import GAP_BYTES
 from sftp_ingest.intake.upload import Spans
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.port import BIG, KEY, STRANGER, Packets, connecting, cut_off, files, listening, parts, until, with_client
 
 BLOCK = 32_000
@@ -79,6 +81,52 @@ def test_a_client_that_asks_for_much_at_one_go_and_says_goodbye_hears_every_answ
         assert [each[9:] for each in pieces] == [BIG[number : number + bytes_of_it] for number in range(times)]
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("piece", [1, 7, 4_096, 100_000])
+def test_requests_may_come_in_pieces_of_any_size(config: Config, home: Path, piece: int) -> None:
+    content = BIG[: 40 * piece + 1000]
+    asked = Packets.packet(1, 3) + Packets.packet(3, 1, b"students.csv", 0x1A, 0)
+    asked += b"".join(Packets.packet(6, 2, bytes(4), 0, begin, content[begin : begin + 999]) for begin in range(0, len(content), 999))
+    asked += Packets.packet(4, 3, bytes(4))
+
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            process = await connection.create_process(subsystem="sftp", encoding=None)
+            for begin in range(0, len(asked), piece):
+                process.stdin.write(asked[begin : begin + piece])
+                await asyncio.sleep(0)
+            process.stdin.write_eof()
+            assert (await process.wait()).exit_status == 0
+
+    asyncio.run(go())
+    assert (home / "students.csv").read_bytes() == content
+
+
+def test_an_answer_does_not_wait_for_what_was_asked_with_it_and_takes_long(config: Config, home: Path) -> None:
+    home.mkdir(parents=True)
+    (home / "students.csv").write_bytes(b"one")
+    goes_on = threading.Event()
+
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as connection:
+            writer, reader, _ = await connection.open_session(subsystem="sftp", encoding=None)
+            copying = listener.acceptor.hall.copying  # type: ignore[union-attr]
+            busy = [copying.submit(goes_on.wait) for _ in range(copying._max_workers)]
+            try:
+                writer.write(Packets.packet(1, 3) + Packets.packet(16, 1, b"/") + Packets.packet(3, 2, b"students.csv", 0x0A, 0))
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    assert [(await heard(reader))[0] for _ in range(2)] == [2, 104]  # VERSION and NAME
+                assert not any(each.done() for each in busy)
+            finally:
+                goes_on.set()
+            assert (await heard(reader))[0] == 102  # HANDLE
+
+    asyncio.run(go())
+
+
+async def heard(reader: asyncssh.SSHReader[bytes]) -> bytes:
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
 
 
 @pytest.mark.parametrize(
