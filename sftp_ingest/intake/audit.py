@@ -104,17 +104,20 @@ class Audit:
         """One line of the district's day."""
         self._add(_Entry(datetime.now(UTC), district, event, session, facts))
 
-    def received(self, district: str, account: str, session: str, file: str, size: int, descriptor: int) -> None:
-        """A file that stands under its name; the descriptor is read for its checksum, unless too much waits for that, and closed."""
+    def received(self, district: str, account: str, session: str, file: str, size: int, content: int | str) -> None:
+        """A file that stands under its name, with its checksum; or with a descriptor that is read for it, unless too much waits for that, and closed."""
+        facts: dict[str, object] = {"file": file, "bytes": size}
+        if isinstance(content, str):
+            self._add(_Entry(datetime.now(UTC), district, "file", session, {**facts, "sha256": content}, account))
+            return
         with self._counting:
             files, waiting = self._waiting[district]
             soon = files < WAITING_FILES and waiting < WAITING_BYTES
             if soon:
                 self._waiting[district] = files + 1, waiting + size
-        content = _Content(descriptor, size) if soon else None
-        entry = _Entry(datetime.now(UTC), district, "file", session, {"file": file, "bytes": size}, account, content=content)
+        entry = _Entry(datetime.now(UTC), district, "file", session, facts, account, content=_Content(content, size) if soon else None)
         if not soon:
-            os.close(descriptor)
+            os.close(content)
             self._leave_out(entry, "Too many files wait to be read")
         self._add(entry)
 
@@ -214,7 +217,7 @@ class Audit:
                 files, size = self._waiting[entry.district]
                 self._waiting[entry.district] = files - 1, size - entry.content.size
         if entry.event == "file":
-            facts = {**facts, "sha256": entry.content.sha256 if entry.content else None}
+            facts = {**facts, "sha256": entry.content.sha256 if entry.content else facts.get("sha256")}
             log.info("file_received", district=entry.district, account=entry.account, **facts)
         if entry.event == "closed":
             log.info("session_closed", district=entry.district, account=entry.account, peer=entry.peer, ending=facts["ending"], files=facts["received"])

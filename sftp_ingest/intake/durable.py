@@ -20,7 +20,7 @@ BREATH_SECONDS = 0.25
 """Files that are closed this soon after one another come to the disk together, which costs little more than for one of them."""
 MOST_WAITING = 500
 """More files wait for the disk at no time; the client of the next waits for it himself."""
-SMALL_BYTES = 1 << 20
+SHORT_BYTES = 1 << 20
 
 
 def mark(descriptor: int) -> bool:
@@ -86,6 +86,7 @@ class _Waiting:
     """A file under its name, open, and which folder that is in; and who is told where they do not come to the disk."""
 
     file: int
+    short: bool
     place: tuple[int, int]
     failed: Callable[[int, int, OSError], None]
 
@@ -106,17 +107,15 @@ class Flusher:
         """Whether it takes no more files for now, or at the end none at all."""
         return self._closing.is_set() or self._count >= MOST_WAITING
 
-    def add(self, file: int, folder: int, failed: Callable[[int, int, OSError], None]) -> None:
-        """Takes a marked file that has its name now, and its folder: descriptors, which stay the caller's.
+    def add(self, file: int, size: int, folder: int, place: tuple[int, int], failed: Callable[[int, int, OSError], None]) -> None:
+        """Takes a marked file of so many bytes that has its name now, and its folder, of which the device and inode are `place`.
 
-        Where the disk refuses one, `failed` is called with both, and with the reason, in the thread.
+        The descriptors stay the caller's. Where the disk refuses one, `failed` is called with both, and with the reason, in the thread.
         """
-        facts = os.fstat(folder)
-        place = facts.st_dev, facts.st_ino
         with self._changing:
             if place not in self._folders:
                 self._folders[place] = os.dup(folder)
-            self._waiting.append(_Waiting(os.dup(file), place, failed))
+            self._waiting.append(_Waiting(os.dup(file), size <= SHORT_BYTES, place, failed))
             self._count += 1
             first = len(self._waiting) == 1
         if first:
@@ -135,7 +134,7 @@ class Flusher:
             folders, self._folders = self._folders, {}
         try:
             for each in waiting:
-                if os.fstat(each.file).st_size <= SMALL_BYTES:
+                if each.short:
                     os.posix_fadvise(each.file, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to write them all, so that one turn of the journal serves them
             inside: dict[tuple[int, int], list[_Waiting]] = {place: [] for place in folders}
             for each in waiting:

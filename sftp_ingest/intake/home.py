@@ -187,7 +187,7 @@ class Home(Place):
             if attrs.size is None and there.st_nlink == 1:
                 _set_times(attrs, partial(os.utime, name, dir_fd=folder, follow_symlinks=False))
                 return
-            upload = await self._begin(path, folder, name, keep=True)
+            upload = await self._begin(path, folder, name, there, keep=True)
             try:
                 self.fsetstat(upload, attrs)
             except OSError:
@@ -330,7 +330,8 @@ class Home(Place):
 
     async def _open_upload(self, path: bytes, pflags: int) -> Upload:
         with self._at(path, change=True) as (folder, name):
-            there = cut_facts(folder, name) or paths.facts_if_any(folder, name)
+            begun, standing = cut_facts(folder, name), paths.facts_if_any(folder, name)
+            there = begun or standing
             if there is None and not pflags & asyncssh.FXF_CREAT:
                 raise asyncssh.SFTPNoSuchFile("No such file")
             if there is not None and pflags & asyncssh.FXF_EXCL:
@@ -338,14 +339,14 @@ class Home(Place):
             if there is not None and not stat.S_ISREG(there.st_mode):
                 raise asyncssh.SFTPPermissionDenied("Not a file")
             keep = there is not None and not pflags & asyncssh.FXF_TRUNC
-            if not keep:
+            if begun and not keep:
                 drop_cut(folder, name, self._session.room)
             append, exclusive = (bool(pflags & each) for each in (asyncssh.FXF_APPEND, asyncssh.FXF_EXCL))
-            return await self._begin(path, folder, name, keep=keep, append=append, exclusive=exclusive)
+            return await self._begin(path, folder, name, standing, keep=keep, append=append, exclusive=exclusive)
 
     def _set_cut(self, folder: int, name: str, attrs: asyncssh.SFTPAttrs) -> None:
         """Sets times and size of what was cut off, which makes nothing whole."""
-        upload = Upload(folder, name, self._session.room, resumed=True)
+        upload = Upload(folder, name, paths.facts_if_any(folder, name), self._session.room, resumed=True)
         try:
             self.fsetstat(upload, attrs)
         except OSError:
@@ -369,14 +370,16 @@ class Home(Place):
         await asyncio.sleep(0)
         return written
 
-    async def _begin(self, path: bytes, folder: int, name: str, *, keep: bool, append: bool = False, exclusive: bool = False) -> Upload:
+    async def _begin(
+        self, path: bytes, folder: int, name: str, standing: os.stat_result | None, *, keep: bool, append: bool = False, exclusive: bool = False
+    ) -> Upload:
         room = self._session.room
         resumed = keep and cut_facts(folder, name) is not None
         if not resumed:
             await room.another()
         try:
-            upload = Upload(folder, name, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
-            upload.path, upload.whose = paths.plain(path), {"district": self._session.district, "account": self._session.account}
+            upload = Upload(folder, name, standing, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
+            upload.asked, upload.whose = path, {"district": self._session.district, "account": self._session.account}
         except OSError:
             room.gone(0, files=0 if resumed else 1)
             raise
@@ -399,20 +402,21 @@ class Home(Place):
         if upload.removed:
             self._discard(upload)
             return
-        kept = os.dup(upload.fileno())
+        content = upload.sha256 or os.dup(upload.fileno())
         flusher = self._session.hall.flusher
         try:
-            if upload.awaited or flusher.busy or not durable.mark(kept):
+            if upload.awaited or flusher.busy or not durable.mark(upload.fileno()):
                 size = await asyncio.to_thread(upload.commit)
             else:
                 size = upload.commit(flusher)
         except OSError as fault:
-            os.close(kept)
+            if isinstance(content, int):
+                os.close(content)
             log.error("upload_failed", **upload.whose, file=upload.path, fault=fault.strerror)
             raise
         finally:
             self._ended(upload)
-        self._session.received(upload.path, size, kept)
+        self._afterwards(lambda: self._session.received(upload.path, size, content))
 
     def _abandon(self, upload: Upload) -> None:
         self._status = 1
@@ -431,7 +435,11 @@ class Home(Place):
         self._session.upload_ended()
 
     def _tell(self) -> None:
-        self._session.hall.porter.active(self._session.district)
+        self._afterwards(lambda: self._session.hall.porter.active(self._session.district))
+
+    def _afterwards(self, work: Callable[[], None]) -> None:
+        """Does it as soon as the client has its answer, for which it need not wait."""
+        asyncio.get_running_loop().call_soon(work)
 
 
 def _upload(file_obj: object) -> Upload:

@@ -35,7 +35,7 @@ class Porter:
 
     def __init__(self, server: Server, lookup: Lookup, on_activity: Callable[[str], None], refuse: Callable[[str], None]) -> None:
         self.guests: dict[int, Guest] = {}
-        self.tally = Tally()
+        self.tally = Tally(alone=server.acceptors == 1)
         self.active = on_activity
         self.refused = refuse
         self._server = server

@@ -19,6 +19,8 @@ GAP_BYTES = 64 << 20
 """No client writes so far past the end of what it has sent; what lies between would be read as NULs."""
 STEP_BYTES = 16 << 20
 """After so many bytes it is looked again how much the disk still holds."""
+LOOK_SECONDS = 0.1
+"""So soon after a look a further file is not worth another."""
 MEASURED_SECONDS = 30
 TOLD_SECONDS = 3600
 
@@ -40,11 +42,12 @@ class Room:
         self._home = home
         self._tally = tally
         self._row = row
-        self._since_look = 0
+        self._since_look = self._looked = 0
 
     async def another(self) -> None:
         """Takes in one more file or folder. Raises OSError where the home or the disk has no room for it."""
-        self._look_at_the_disk(0)
+        if not _within(self._looked, LOOK_SECONDS):
+            self._look_at_the_disk(0)
         with self._tally.row(self._row) as held:
             fits = _within(held[_MEASURED], MEASURED_SECONDS) and held[_FILES] < self._server.home_files
             held[_FILES] += fits
@@ -88,7 +91,7 @@ class Room:
         disk = os.statvfs(self._home)
         if disk.f_bavail * disk.f_frsize - wanted < self._server.reserve_bytes:
             raise self._refusal("reserve_bytes", errno.ENOSPC, "The disk is full")
-        self._since_look = 0
+        self._since_look, self._looked = 0, monotonic_ns()
 
     def _refusal(self, bound: str, number: int, sentence: str) -> OSError:
         with self._tally.row(self._row) as held:

@@ -185,11 +185,11 @@ class Session(asyncssh.SSHServer):
         self._parted = False
         return Channel(self.connection), Subsystem(self.connection, partial(self.hall.home_of, self), self._channel_ended)
 
-    def received(self, file: str, size: int, descriptor: int) -> None:
-        """A file stands under its name; the descriptor, which is ours to close, is of its content."""
+    def received(self, file: str, size: int, content: int | str) -> None:
+        """A file stands under its name; there is its checksum, or a descriptor of its content, which is ours to close."""
         self._files += 1
         self._bytes += size
-        self.hall.audit.received(self.district, self.account, self._id, file, size, descriptor)
+        self.hall.audit.received(self.district, self.account, self._id, file, size, content)
 
     def touch(self, *, sent: bool = False) -> None:
         """The client asked for something, or sent some of a file."""

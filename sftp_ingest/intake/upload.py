@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import io
 import os
 import secrets
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
+from itertools import count
 
 import structlog
 
@@ -18,8 +20,13 @@ from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX
 from sftp_ingest.intake.room import Room
 
 LONGEST_NAME = 255
+SHORT_BYTES = 64 << 10
+"""The checksum of a file no longer than this is made of its bytes as they come in, which takes less than to read them again."""
 MOST_SPANS = 1000
 """Into no more pieces with gaps between them may an upload fall while it comes in; clients that send blocks side by side have a few dozen."""
+
+_NUMBERS = count(secrets.randbits(31))
+"""Of this process's parts; another one of its number may have left some behind."""
 
 log = structlog.get_logger()
 
@@ -60,32 +67,43 @@ class Upload(io.FileIO):
     """
 
     def __init__(
-        self, folder: int, target: str, room: Room, *, append: bool = False, exclusive: bool = False, copy: bool = False, resumed: bool = False
+        self,
+        folder: int,
+        target: str,
+        standing: os.stat_result | None,
+        room: Room,
+        *,
+        append: bool = False,
+        exclusive: bool = False,
+        copy: bool = False,
+        resumed: bool = False,
     ) -> None:
-        """Begins an upload, or where it is `resumed` goes on with one that was cut off. Raises OSError.
+        """Begins an upload to the name of what is `standing` there, or where it is `resumed` goes on with one that was cut off. Raises OSError.
 
         A `copy` of what stands under the name cannot be resumed, and need not: the client finds it there as it was.
         """
-        self._nameless = f"{parts_of(os.getpid())}{secrets.token_hex(4)}"
+        self._nameless = f"{parts_of(os.getpid())}{next(_NUMBERS):08x}"
         named = f"{self._nameless}-{target}"
         self.resumable = not copy and len(os.fsencode(named)) <= LONGEST_NAME
         self.target = target
-        self.path, self.whose = "", dict[str, str]()  # as log lines have them
+        self.asked, self.whose = b"", dict[str, str]()  # the path that its client asked for; and who that is, as log lines have it
         self.removed = False
         self.awaited = False  # whether its client asked for it to be durable
+        self._before = standing.st_ino if standing else None
         self._folder = os.dup(folder)
         self._part = named if self.resumable else self._nameless
         try:
-            self._before = self._standing()
             if resumed:
                 os.rename(cut(target), self._part, src_dir_fd=folder, dst_dir_fd=folder)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_CREAT | os.O_EXCL)
-            super().__init__(self._part, "r+b", opener=lambda name, _: os.open(name, flags, 0o600, dir_fd=folder))
+            super().__init__(os.open(self._part, flags, 0o600, dir_fd=folder), "r+b")
         except OSError:
             os.close(self._folder)
             raise
-        self.size = os.fstat(self.fileno()).st_size
+        self.size = os.fstat(self.fileno()).st_size if resumed else 0
         self._sent = Spans(self.size)
+        self._digest = None if self.size else hashlib.sha256()
+        self._digested = 0
         self._room = room
         self._append = append
         self._exclusive = exclusive
@@ -98,6 +116,16 @@ class Upload(io.FileIO):
         facts = os.fstat(folder)
         return facts.st_dev, facts.st_ino, name
 
+    @property
+    def path(self) -> str:
+        """The path as log lines have it."""
+        return paths.plain(self.asked)
+
+    @property
+    def sha256(self) -> str | None:
+        """The checksum of what was written, where that is short and came in its order."""
+        return self._digest.hexdigest() if self._digest and self._digested == self.size else None
+
     def fill_from(self, folder: int, name: str) -> None:
         """Begins with what stands under the name now."""
         with paths.open_file(folder, name) as source:
@@ -106,6 +134,8 @@ class Upload(io.FileIO):
 
     def write_at(self, data: bytes, offset: int) -> int:
         """Writes all of `data`. Raises OSError, also where there is no room; after that the upload can no longer be committed."""
+        if not data:
+            return 0
         if self._append:
             offset = self.size
         try:
@@ -120,6 +150,11 @@ class Upload(io.FileIO):
             if offset < self._sent.whole:
                 self.resumable = False
             self._sent.add(offset, offset + written)
+            self._digested += written
+            if self._digest and self._digested == self.size == end <= SHORT_BYTES:
+                self._digest.update(data)
+            else:
+                self._digest = None
             if self._sent.gaps > MOST_SPANS:
                 raise OSError(errno.EINVAL, "Too many parts of this file are missing")
         except OSError as fault:
@@ -133,6 +168,7 @@ class Upload(io.FileIO):
         try:
             self._room.grow(self.size, wanted, wanted)
             self.size = wanted
+            self._digest = None
             self._expect_gaps(wanted)
             self._sent.cut(wanted)
             return super().truncate(wanted)
@@ -158,8 +194,7 @@ class Upload(io.FileIO):
         try:
             if self._fault:
                 raise self._fault
-            size = os.fstat(self.fileno()).st_size
-            if self._sent.whole < size:
+            if self._sent.whole < self.size:
                 raise OSError(errno.EINVAL, "A part of this file was never sent")
             if not flusher:
                 os.fsync(self.fileno())
@@ -179,9 +214,9 @@ class Upload(io.FileIO):
         if replaced:
             self._room.gone(replaced.st_size, files=1)
         if flusher:
-            flusher.add(self.fileno(), self._folder, self._take_back)
+            flusher.add(self.fileno(), self.size, self._folder, self.place[:2], self._take_back)
         self.close()
-        return size
+        return self.size
 
     def give_up(self) -> bool:
         """Keeps what came in one piece for the client to go on with, whether or not that is anything; otherwise leaves nothing behind."""

@@ -16,8 +16,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from sftp_ingest.config import Config
-from sftp_ingest.intake import audit, hostkeys
-from tests.integration.port import BIG, KEY, PASSWORD, by_password, connecting, listening, until
+from sftp_ingest.intake import audit, hostkeys, upload
+from tests.integration.port import BIG, KEY, PASSWORD, by_password, connecting, listening, until, with_client
 
 
 def today() -> datetime:
@@ -134,6 +134,55 @@ def test_a_file_that_ends_too_soon_is_on_record_without_a_checksum(config: Confi
     assert [(each["event"], each.get("fault")) for each in told] == [("checksum_left_out", "The file ends too soon"), ("file_received", None)]
     [one] = audit.sessions(config.sessions, "springfield", today().date())
     assert [each["sha256"] for each in one["files"]] == [None]
+
+
+SHORT = upload.SHORT_BYTES
+
+Block = tuple[int, bytes]
+"""Where it is written, and what; without anything to write, the file ends there."""
+
+
+@pytest.mark.parametrize(
+    ("blocks", "content"),
+    [
+        ([], b""),
+        ([(0, b"one"), (3, b"two"), (6, b"three")], b"onetwothree"),
+        ([(3, b"two"), (0, b"one")], b"onetwo"),
+        ([(0, b"onetwo"), (0, b"ONE")], b"ONEtwo"),
+        ([(0, b"onetwo"), (3, b"three")], b"onethree"),
+        ([(0, b"onetwo"), (3, b"")], b"one"),
+        ([(0, b"onetwo"), (6, b"")], b"onetwo"),
+        ([(0, b"onetwo"), (3, b""), (3, b"three")], b"onethree"),
+        ([(0, BIG[:SHORT])], BIG[:SHORT]),
+        ([(0, BIG[: SHORT + 1])], BIG[: SHORT + 1]),
+        ([(0, BIG[:SHORT]), (SHORT, BIG[SHORT : SHORT + 1])], BIG[: SHORT + 1]),
+    ],
+    ids=["nothing", "in order", "backwards", "anew", "over the end", "cut", "cut at its end", "cut, and on", "short", "too long", "too long by its last byte"],
+)
+def test_the_checksum_on_record_is_that_of_what_stands_there_however_it_was_written(config: Config, home: Path, blocks: list[Block], content: bytes) -> None:
+    async def act(sftp: asyncssh.SFTPClient) -> None:
+        async with sftp.open("students.csv", "wb") as file:
+            for at, block in blocks:
+                await (file.write(block, at) if block else file.truncate(at))
+
+    with_client(config, act)
+    assert (home / "students.csv").read_bytes() == content
+    [session] = audit.sessions(config.sessions, "springfield", today().date())
+    assert [(each["bytes"], each["sha256"]) for each in session["files"]] == [(len(content), hashlib.sha256(content).hexdigest())]
+
+
+@pytest.mark.parametrize("mode", ["ab", "r+b"])
+def test_the_checksum_on_record_is_that_of_the_whole_file_where_a_client_goes_on_with_it(config: Config, home: Path, mode: str) -> None:
+    home.mkdir(parents=True)
+    (home / "students.csv").write_bytes(b"one")
+
+    async def act(sftp: asyncssh.SFTPClient) -> None:
+        async with sftp.open("students.csv", mode) as file:
+            await file.write(b"two", 3)
+
+    with_client(config, act)
+    [session] = audit.sessions(config.sessions, "springfield", today().date())
+    assert [each["sha256"] for each in session["files"]] == [hashlib.sha256(b"onetwo").hexdigest()]
 
 
 def test_who_closed_his_channel_and_is_gone_without_a_goodbye_has_left_in_order(crewed: Config) -> None:
