@@ -20,6 +20,8 @@ CHANNELS = 10
 """How many channels a client may have open on one connection, as OpenSSH's MaxSessions."""
 WINDOW_BYTES = 2 << 20
 PACKET_BYTES = 32 << 10
+TURN_SECONDS = 0.02
+"""So long the requests of one client are worked off that came at one go, before others have their turn."""
 
 
 class Place(asyncssh.SFTPServer):
@@ -111,6 +113,8 @@ class Requests:
         self._ended = False
         self._fault: Exception | None = None
         self._read = 0
+        self._loop = asyncio.get_running_loop()
+        self._turn = self._loop.time()  # when it began
 
     def come(self, data: bytes) -> None:
         """More bytes; while many wait to be read, the channel keeps what follows, and its client stops."""
@@ -133,14 +137,18 @@ class Requests:
             self._chan.say()
         else:
             self._chan.say_soon()
+            if self._loop.time() - self._turn > TURN_SECONDS:
+                await asyncio.sleep(0)
+                self._turn = self._loop.time()
         for taken in (self.taken, self._connection.taken):
             if not taken.is_set():
                 await taken.wait()
         while self._there < size:
             if self._ended:
                 raise self._fault or EOFError
-            self._waiting = asyncio.get_running_loop().create_future()
+            self._waiting = self._loop.create_future()
             await self._waiting
+            self._turn = self._loop.time()
         found = self._take(size)
         self._read += 1
         if self._read == 2 and found[:1] == bytes([FXP_INIT]) and int.from_bytes(found[1:5], "big") < SFTP_VERSION:

@@ -20,7 +20,7 @@ BREATH_SECONDS = 0.25
 """Files that are closed this soon after one another come to the disk together, which costs little more than for one of them."""
 MOST_WAITING = 500
 """More files wait for the disk at no time; the client of the next waits for it himself."""
-SHORT_BYTES = 1 << 20
+SMALL_BYTES = 1 << 20
 
 
 def mark(descriptor: int) -> bool:
@@ -86,7 +86,7 @@ class _Waiting:
     """A file under its name, open, and which folder that is in; and who is told where they do not come to the disk."""
 
     file: int
-    short: bool
+    small: bool
     place: tuple[int, int]
     failed: Callable[[int, int, OSError], None]
 
@@ -115,7 +115,7 @@ class Flusher:
         with self._changing:
             if place not in self._folders:
                 self._folders[place] = os.dup(folder)
-            self._waiting.append(_Waiting(os.dup(file), size <= SHORT_BYTES, place, failed))
+            self._waiting.append(_Waiting(os.dup(file), size <= SMALL_BYTES, place, failed))
             self._count += 1
             first = len(self._waiting) == 1
         if first:
@@ -134,7 +134,7 @@ class Flusher:
             folders, self._folders = self._folders, {}
         try:
             for each in waiting:
-                if each.short:
+                if each.small:
                     os.posix_fadvise(each.file, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to write them all, so that one turn of the journal serves them
             inside: dict[tuple[int, int], list[_Waiting]] = {place: [] for place in folders}
             for each in waiting:

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from sftp_ingest.config import Config
-from sftp_ingest.intake import upload
+from sftp_ingest.intake import channel, upload
 from sftp_ingest.intake.connection import KEY_TRIES
 from sftp_ingest.intake.inbox import PREVIEW, REPORTS
 from sftp_ingest.intake.leftovers import tidy_parts
@@ -121,6 +121,34 @@ def test_an_answer_does_not_wait_for_what_was_asked_with_it_and_takes_long(confi
             finally:
                 goes_on.set()
             assert (await heard(reader))[0] == 102  # HANDLE
+
+    asyncio.run(go())
+
+
+def test_who_asks_for_thousands_of_things_at_one_go_keeps_no_other_waiting(config: Config, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "TURN_SECONDS", 0.001)
+    times = 60_000
+    answers = 0
+
+    async def read(reader: asyncssh.SSHReader[bytes]) -> None:
+        nonlocal answers
+        while answers < times:
+            await heard(reader)
+            answers += 1
+
+    async def go() -> None:
+        async with listening(config) as listener, await connecting(listener) as greedy, await connecting(listener) as modest:
+            writer, reader, _ = await greedy.open_session(subsystem="sftp", encoding=None)
+            async with modest.start_sftp_client() as sftp:
+                writer.write(Packets.packet(1, 3) + Packets.packet(17, 1, b"/") * times)
+                reading = asyncio.create_task(read(reader))
+                await until(lambda: answers)
+                meanwhile = []
+                while not reading.done():
+                    before = answers
+                    await sftp.stat("/")
+                    meanwhile.append(answers - before)
+                assert max(meanwhile) < times / 20
 
     asyncio.run(go())
 
