@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -19,6 +19,7 @@ from asyncssh.channel import SSHChannel
 from sftp_ingest.intake import durable, paths
 from sftp_ingest.intake.channel import Place
 from sftp_ingest.intake.inbox import CUT_PREFIX, PART_PREFIX, PREVIEW, REPORTS
+from sftp_ingest.intake.listing import Listing, told
 from sftp_ingest.intake.session import Session
 from sftp_ingest.intake.upload import Upload, cut, cut_facts, drop_cut
 
@@ -27,49 +28,10 @@ READ_BYTES = 256 << 10
 TURN_BYTES = 4 << 20
 """After so many bytes written at one go, as when a client copies a file into another, other sessions have a turn."""
 
-LAST_SECOND = 2**32 - 1
-"""Of the times that SFTP's third version knows; the first one is 0."""
-
 KEPT: tuple[list[str], ...] = ([], [REPORTS], [PREVIEW])
 """The folders that every home has and keeps; their times and permissions are ours."""
 
 log = structlog.get_logger()
-
-
-class Listing:
-    """A folder that a client reads, page by page; it counts as an open file until the client closes it, or is gone.
-
-    An upload that was cut off is shown under its own name, so that clients see how much of it there is.
-    """
-
-    def __init__(self, session: Session, folder: int) -> None:
-        session.handle_opened()
-        self._session = session
-        self._folder = folder
-        self._own = [".", ".."]
-        self._cut = {each.removeprefix(CUT_PREFIX) for each in os.listdir(folder) if each.startswith(CUT_PREFIX)}
-        self._entries = os.scandir(folder)
-
-    def __aiter__(self) -> Listing:
-        return self
-
-    async def __anext__(self) -> asyncssh.SFTPName:
-        if self._own:
-            return self._named(self._own.pop(0), os.fstat(self._folder))
-        for entry in self._entries:
-            if not entry.name.startswith(PART_PREFIX) and entry.name not in self._cut:
-                with suppress(FileNotFoundError):  # gone since the folder was read
-                    return self._named(entry.name.removeprefix(CUT_PREFIX), entry.stat(follow_symlinks=False))
-        raise StopAsyncIteration
-
-    def __del__(self) -> None:
-        if hasattr(self, "_entries"):  # asyncssh forgets a folder that was closed, and says nothing
-            self._entries.close()
-            os.close(self._folder)
-            self._session.handle_closed()
-
-    def _named(self, name: str, facts: os.stat_result) -> asyncssh.SFTPName:
-        return asyncssh.SFTPName(os.fsencode(name), attrs=_told(facts))
 
 
 class Home(Place):
@@ -215,7 +177,7 @@ class Home(Place):
         with self._at(path) as (folder, name):
             if upload := self._own(folder, name):
                 return self.fstat(upload)
-            return _told(cut_facts(folder, name) or paths.facts(folder, name))
+            return told(cut_facts(folder, name) or paths.facts(folder, name))
 
     async def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
         """As `lstat`: links are not followed."""
@@ -223,7 +185,7 @@ class Home(Place):
 
     def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
         """As `lstat`, of an open file."""
-        return _told(os.fstat(cast(io.FileIO, file_obj).fileno()))
+        return told(os.fstat(cast(io.FileIO, file_obj).fileno()))
 
     def statvfs(self, path: bytes) -> os.statvfs_result:
         """How much room there is."""
@@ -446,13 +408,6 @@ def _upload(file_obj: object) -> Upload:
     if not isinstance(file_obj, Upload):
         raise asyncssh.SFTPPermissionDenied("Open for reading only")
     return file_obj
-
-
-def _told(facts: os.stat_result) -> asyncssh.SFTPAttrs:
-    """The facts as they are sent; of a time that a client cannot be told, as a file from elsewhere may have, the nearest that he can."""
-    attrs = asyncssh.SFTPAttrs.from_local(facts)
-    attrs.atime, attrs.mtime = (min(max(int(each), 0), LAST_SECOND) for each in (facts.st_atime, facts.st_mtime))
-    return attrs
 
 
 def _set_times(attrs: asyncssh.SFTPAttrs, utime: Callable[..., None]) -> None:
