@@ -30,6 +30,9 @@ from tests.conftest import PATIENCE_SECONDS
 
 T = TypeVar("T")
 
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the suite may run under nohup, of which a daemon that a test starts should know nothing
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["sftp_ingest.ready", "sftp_ingest.cli", "sftp_ingest.sweeps", "sftp_ingest.intake.keys"])
 
