@@ -160,9 +160,10 @@ def test_an_acceptor_that_hangs_is_replaced(config: Config, monkeypatch: pytest.
 
     async def go() -> None:
         async with listening(config) as listener:
-            hanging = acceptors()[0]
+            members = listener.acceptor.members  # type: ignore[union-attr]
+            hanging = members[0].process.pid
             os.kill(hanging, signal.SIGSTOP)
-            await until(lambda: len(acceptors()) == 2 and hanging not in acceptors())
+            await until(lambda: len(members) == 2 and hanging not in [each.process.pid for each in members])
             for connection in [await connecting(listener) for _ in range(4)]:
                 connection.close()
 
