@@ -177,7 +177,7 @@ class Requests:
 
 
 class _Speech(Quiet, SFTPServerHandler):
-    """SFTP as asyncssh speaks it."""
+    """SFTP as asyncssh speaks it, without its words about every packet."""
 
 
 class Subsystem(asyncssh.SSHServerSession[bytes]):

@@ -149,7 +149,7 @@ class Home(Place):
             if attrs.size is None and there.st_nlink == 1:
                 _set_times(attrs, partial(os.utime, name, dir_fd=folder, follow_symlinks=False))
                 return
-            upload = await self._begin(path, folder, name, there, keep=True)
+            upload = await self._begin(path, folder, name, there, copy=True)
             try:
                 self.fsetstat(upload, attrs)
             except OSError:
@@ -300,11 +300,12 @@ class Home(Place):
                 raise asyncssh.SFTPFileAlreadyExists("File already exists")
             if there is not None and not stat.S_ISREG(there.st_mode):
                 raise asyncssh.SFTPPermissionDenied("Not a file")
-            keep = there is not None and not pflags & asyncssh.FXF_TRUNC
-            if begun and not keep:
+            anew, append, exclusive = (bool(pflags & each) for each in (asyncssh.FXF_TRUNC, asyncssh.FXF_APPEND, asyncssh.FXF_EXCL))
+            if begun and anew:
                 drop_cut(folder, name, self._session.room)
-            append, exclusive = (bool(pflags & each) for each in (asyncssh.FXF_APPEND, asyncssh.FXF_EXCL))
-            return await self._begin(path, folder, name, standing, keep=keep, append=append, exclusive=exclusive)
+            resumed = begun is not None and not anew
+            copy = there is not None and not anew and not resumed
+            return await self._begin(path, folder, name, standing, append=append, exclusive=exclusive, copy=copy, resumed=resumed)
 
     def _set_cut(self, folder: int, name: str, attrs: asyncssh.SFTPAttrs) -> None:
         """Sets times and size of what was cut off, which makes nothing whole."""
@@ -333,14 +334,22 @@ class Home(Place):
         return written
 
     async def _begin(
-        self, path: bytes, folder: int, name: str, standing: os.stat_result | None, *, keep: bool, append: bool = False, exclusive: bool = False
+        self,
+        path: bytes,
+        folder: int,
+        name: str,
+        standing: os.stat_result | None,
+        *,
+        append: bool = False,
+        exclusive: bool = False,
+        copy: bool = False,
+        resumed: bool = False,
     ) -> Upload:
         room = self._session.room
-        resumed = keep and cut_facts(folder, name) is not None
         if not resumed:
             await room.another()
         try:
-            upload = Upload(folder, name, standing, room, append=append, exclusive=exclusive, copy=keep and not resumed, resumed=resumed)
+            upload = Upload(folder, name, standing, room, append=append, exclusive=exclusive, copy=copy, resumed=resumed)
             upload.asked, upload.whose = path, {"district": self._session.district, "account": self._session.account}
         except OSError:
             room.gone(0, files=0 if resumed else 1)
@@ -348,7 +357,7 @@ class Home(Place):
         self._session.hall.uploads.opened(upload)
         self._session.upload_opened()
         try:
-            if keep and not resumed:
+            if copy:
                 await asyncio.get_running_loop().run_in_executor(self._session.hall.copying, upload.fill_from, folder, name)
             if self._left:
                 raise asyncssh.SFTPConnectionLost("Nobody is there any more")

@@ -31,12 +31,13 @@ class Tally:
     @contextmanager
     def row(self, number: int) -> Iterator[memoryview]:
         """The row's numbers, for nobody else to read or write meanwhile; of a process that dies, the kernel opens the lock."""
+        row = self._numbers[number * COLUMNS : (number + 1) * COLUMNS]
         with self._thread:
             if self._alone:
-                yield self._numbers[number * COLUMNS : (number + 1) * COLUMNS]
+                yield row
                 return
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, number)
             try:
-                yield self._numbers[number * COLUMNS : (number + 1) * COLUMNS]
+                yield row
             finally:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, number)

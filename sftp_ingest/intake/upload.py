@@ -102,8 +102,7 @@ class Upload(io.FileIO):
             raise
         self.size = os.fstat(self.fileno()).st_size if resumed else 0
         self._sent = Spans(self.size)
-        self._digest = None if self.size else hashlib.sha256()
-        self._digested = 0
+        self._digest = None if self.size else hashlib.sha256()  # of what was written, as long as that is short and comes in its order
         self._room = room
         self._append = append
         self._exclusive = exclusive
@@ -124,7 +123,7 @@ class Upload(io.FileIO):
     @property
     def sha256(self) -> str | None:
         """The checksum of what was written, where that is short and came in its order."""
-        return self._digest.hexdigest() if self._digest and self._digested == self.size else None
+        return self._digest.hexdigest() if self._digest else None
 
     def fill_from(self, folder: int, name: str) -> None:
         """Begins with what stands under the name now."""
@@ -139,6 +138,7 @@ class Upload(io.FileIO):
         if self._append:
             offset = self.size
         try:
+            in_order = offset == self.size
             end = max(self.size, offset + len(data))
             if end > self.size:
                 self._room.grow(self.size, end, offset)
@@ -150,8 +150,7 @@ class Upload(io.FileIO):
             if offset < self._sent.whole:
                 self.resumable = False
             self._sent.add(offset, offset + written)
-            self._digested += written
-            if self._digest and self._digested == self.size == end <= SHORT_BYTES:
+            if self._digest and in_order and end <= SHORT_BYTES:
                 self._digest.update(data)
             else:
                 self._digest = None

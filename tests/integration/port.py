@@ -138,6 +138,10 @@ class Packets:
 
     async def ask(self, kind: int, *fields: int | bytes) -> bytes:
         self.writer.write(self.packet(kind, *fields))
+        return await self.answer()
+
+    async def answer(self) -> bytes:
+        """The next one, from its kind on."""
         size = struct.unpack(">I", await self.reader.readexactly(4))[0]
         return await self.reader.readexactly(size)
 

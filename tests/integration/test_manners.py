@@ -111,16 +111,17 @@ def test_an_answer_does_not_wait_for_what_was_asked_with_it_and_takes_long(confi
     async def go() -> None:
         async with listening(config) as listener, await connecting(listener) as connection:
             writer, reader, _ = await connection.open_session(subsystem="sftp", encoding=None)
+            packets = Packets(writer, reader)
             copying = listener.acceptor.hall.copying  # type: ignore[union-attr]
             busy = [copying.submit(goes_on.wait) for _ in range(copying._max_workers)]
             try:
                 writer.write(Packets.packet(1, 3) + Packets.packet(16, 1, b"/") + Packets.packet(3, 2, b"students.csv", 0x0A, 0))
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    assert [(await heard(reader))[0] for _ in range(2)] == [2, 104]  # VERSION and NAME
+                    assert [(await packets.answer())[0] for _ in range(2)] == [2, 104]  # VERSION and NAME
                 assert not any(each.done() for each in busy)
             finally:
                 goes_on.set()
-            assert (await heard(reader))[0] == 102  # HANDLE
+            assert (await packets.answer())[0] == 102  # HANDLE
 
     asyncio.run(go())
 
@@ -130,10 +131,10 @@ def test_who_asks_for_thousands_of_things_at_one_go_keeps_no_other_waiting(confi
     times = 60_000
     answers = 0
 
-    async def read(reader: asyncssh.SSHReader[bytes]) -> None:
+    async def read(packets: Packets) -> None:
         nonlocal answers
         while answers < times:
-            await heard(reader)
+            await packets.answer()
             answers += 1
 
     async def go() -> None:
@@ -141,7 +142,7 @@ def test_who_asks_for_thousands_of_things_at_one_go_keeps_no_other_waiting(confi
             writer, reader, _ = await greedy.open_session(subsystem="sftp", encoding=None)
             async with modest.start_sftp_client() as sftp:
                 writer.write(Packets.packet(1, 3) + Packets.packet(17, 1, b"/") * times)
-                reading = asyncio.create_task(read(reader))
+                reading = asyncio.create_task(read(Packets(writer, reader)))
                 await until(lambda: answers)
                 meanwhile = []
                 while not reading.done():
@@ -151,10 +152,6 @@ def test_who_asks_for_thousands_of_things_at_one_go_keeps_no_other_waiting(confi
                 assert max(meanwhile) < times / 20
 
     asyncio.run(go())
-
-
-async def heard(reader: asyncssh.SSHReader[bytes]) -> bytes:
-    return await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
 
 
 @pytest.mark.parametrize(
